@@ -1,0 +1,50 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP_DONE := $(VENV)/.setup-done
+ARGS ?=
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(SETUP_DONE) ## install everything this project needs into .venv
+
+$(SETUP_DONE): pyproject.toml constraints.txt
+	@deploy/setup-python "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: setup ## scan a real tree, print its usage and serve the page (PATH by ARGS="/usr --once")
+	@$(BIN)/datamgr demo $(ARGS)
+
+test: setup system-packages ## run every test
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## the fast loop: ruff, mypy, import contracts, unit tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+format: setup ## rewrite the sources in the house style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## print the benchmarks as ratios (COUNT=1000000 entries)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+torture: setup ## the long soaks in full (ARGS="--kills 300 --seed 1")
+	@$(BIN)/pytest tests -m soak --full-soak $(ARGS)
+
+docs: setup ## write the generated pages of docs/
+	@$(BIN)/python -m docs.generate
+
+system-packages: ## Debian packages that the tests need, when root and missing
+	@deploy/setup-system
+
+.PHONY: help setup demo test check format bench torture docs system-packages

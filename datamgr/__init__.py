@@ -1,0 +1,1 @@
+"""The shared core of datamgr: configuration, database, tasks, command line and HTTP."""

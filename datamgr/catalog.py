@@ -1,0 +1,258 @@
+"""What the centre has: file systems, projects with their quotas, and who belongs to them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from datamgr import audit, identity
+from datamgr.db import Base
+from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from datamgr.identity import Caller
+
+
+class ProjectRole(StrEnum):
+    """What an account is to a project."""
+
+    PI = "pi"
+    PROXY = "proxy"
+
+
+class FileSystem(Base):
+    """A file system by the site's name for it; its current scan is what every answer shows."""
+
+    __tablename__ = "filesystem"
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Identity(always=True), primary_key=True)
+    name: orm.Mapped[str] = orm.mapped_column(unique=True)
+    created_at: orm.Mapped[datetime] = orm.mapped_column(server_default=sa.func.now())
+
+
+class Project(Base):
+    """A directory tree with an owner group and quotas. `path` is absolute, without `..`."""
+
+    __tablename__ = "project"
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Identity(always=True), primary_key=True)
+    name: orm.Mapped[str] = orm.mapped_column(unique=True)
+    path: orm.Mapped[bytes] = orm.mapped_column(unique=True)
+    unix_group: orm.Mapped[str | None]
+    quota_bytes: orm.Mapped[int | None]
+    quota_inodes: orm.Mapped[int | None]
+    created_at: orm.Mapped[datetime] = orm.mapped_column(server_default=sa.func.now())
+    members: orm.Mapped[list["ProjectMember"]] = orm.relationship(
+        cascade="all, delete-orphan", lazy="selectin", order_by="ProjectMember.username"
+    )
+
+    @property
+    def pis(self) -> list[str]:
+        """Accounts of the principal investigators."""
+        return [member.username for member in self.members if member.role == ProjectRole.PI]
+
+
+class ProjectMember(Base):
+    """An account with a role in a project; ordinary members come from the unix group."""
+
+    __tablename__ = "project_member"
+
+    project_id: orm.Mapped[int] = orm.mapped_column(
+        sa.ForeignKey("project.id", ondelete="CASCADE"), primary_key=True
+    )
+    username: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    role: orm.Mapped[str] = orm.mapped_column(
+        sa.CheckConstraint("role IN ('pi', 'proxy')", name="role")
+    )
+
+
+@dataclass(frozen=True)
+class ProjectChange:
+    """Fields of a project to set; None leaves a field as it is, `NO_QUOTA` takes a quota away."""
+
+    path: bytes | None = None
+    unix_group: str | None = None
+    quota_bytes: int | None = None
+    quota_inodes: int | None = None
+    pis: Sequence[str] | None = None
+
+
+NO_QUOTA = 0
+
+
+def filesystem(session: orm.Session, name: str) -> FileSystem:
+    """The file system of this name.
+
+    Raises:
+        NotFoundError: it was never scanned or imported.
+    """
+    found = session.scalar(sa.select(FileSystem).where(FileSystem.name == name))
+    if found is None:
+        raise NotFoundError(f"there is no file system {name!r}; `datamgr scan list` names them")
+    return found
+
+
+def ensure_filesystem(session: orm.Session, name: str) -> FileSystem:
+    """The file system of this name, made when it is new.
+
+    Raises:
+        InvalidError: the name is empty or would not do as a directory name.
+    """
+    if not name or len(name) > 100 or not name.replace("-", "").replace("_", "").isalnum():
+        raise InvalidError(
+            f"{name!r} is no name for a file system; use letters, digits, - and _, such as cfs"
+        )
+    found = session.scalar(sa.select(FileSystem).where(FileSystem.name == name))
+    if found is None:
+        found = FileSystem(name=name)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def project(session: orm.Session, name: str) -> Project:
+    """The project of this name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = session.scalar(sa.select(Project).where(Project.name == name))
+    if found is None:
+        raise NotFoundError(f"there is no project {name!r}; `datamgr project list` names them")
+    return found
+
+
+def projects(session: orm.Session) -> list[Project]:
+    """All registered projects by name."""
+    return list(session.scalars(sa.select(Project).order_by(Project.name)))
+
+
+def add_project(session: orm.Session, caller: Caller, name: str, change: ProjectChange) -> Project:
+    """Register a project; `change.path` is needed.
+
+    Raises:
+        ForbiddenError: the caller may not manage projects.
+        NotFoundError: path, group or account does not exist.
+        InvalidError: the path is no directory, or the name is not printable.
+        ConflictError: name or path belong to another project.
+    """
+    _require_manager(session, caller)
+    if not name or not name.isprintable() or len(name) > 200:
+        raise InvalidError(f"{name!r} is no name for a project")
+    if session.scalar(sa.select(Project).where(Project.name == name)):
+        raise ConflictError(f"project {name!r} exists; change it by `datamgr project set {name}`")
+    if change.path is None:
+        raise InvalidError(f"project {name!r} needs a path")
+    added = Project(name=name)
+    _apply(session, added, change)
+    session.add(added)
+    session.flush()
+    audit.record(session, caller, "project.add", name, _detail(added))
+    return added
+
+
+def set_project(session: orm.Session, caller: Caller, name: str, change: ProjectChange) -> Project:
+    """Change a project.
+
+    Raises:
+        ForbiddenError, NotFoundError, InvalidError, ConflictError: as `add_project`.
+    """
+    _require_manager(session, caller)
+    changed = project(session, name)
+    before = _detail(changed)
+    _apply(session, changed, change)
+    session.flush()
+    audit.record(
+        session, caller, "project.set", name, {"before": before, "after": _detail(changed)}
+    )
+    return changed
+
+
+def remove_project(session: orm.Session, caller: Caller, name: str) -> Project:
+    """Forget a project; its files and its history of usage stay.
+
+    Raises:
+        ForbiddenError: the caller may not manage projects.
+        NotFoundError: there is none of this name.
+    """
+    _require_manager(session, caller)
+    removed = project(session, name)
+    audit.record(session, caller, "project.remove", name, _detail(removed))
+    session.delete(removed)
+    session.flush()
+    return removed
+
+
+def real_directory(path: str | bytes) -> bytes:
+    """The absolute path of a directory, symbolic links resolved.
+
+    Raises:
+        NotFoundError: it does not exist.
+        InvalidError: it is no directory, or cannot be reached.
+    """
+    shown = os.fsdecode(path)
+    try:
+        real = os.path.realpath(os.fsencode(path), strict=True)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{shown} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{shown} cannot be reached: {error}") from error
+    if not Path(os.fsdecode(real)).is_dir():
+        raise InvalidError(f"{shown} is no directory")
+    return real
+
+
+def _require_manager(session: orm.Session, caller: Caller) -> None:
+    """Staff manage projects; so does whoever owns the database's account on an own machine."""
+    if not caller.is_staff and not _owns_database(session):
+        raise ForbiddenError(f"{caller.username} may not change projects: that is for staff")
+
+
+def _owns_database(session: orm.Session) -> bool:
+    """Whether this session's role owns the database: the embedded one of an ordinary user."""
+    owner = session.scalar(
+        sa.text(
+            "SELECT pg_get_userbyid(datdba) = current_user FROM pg_database"
+            " WHERE datname = current_database()"
+        )
+    )
+    return bool(owner)
+
+
+def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None:
+    if change.path is not None:
+        target.path = real_directory(change.path)
+        with session.no_autoflush:
+            other = session.scalar(sa.select(Project).where(Project.path == target.path))
+        if other is not None and other is not target:
+            raise ConflictError(
+                f"{os.fsdecode(target.path)} is the path of project {other.name!r} already"
+            )
+    if change.unix_group is not None:
+        identity.gid_of(change.unix_group)
+        target.unix_group = change.unix_group
+    if change.quota_bytes is not None:
+        target.quota_bytes = change.quota_bytes or None
+    if change.quota_inodes is not None:
+        target.quota_inodes = change.quota_inodes or None
+    if change.pis is not None:
+        for username in change.pis:
+            identity.uid_of(username)
+        kept = [m for m in target.members if m.role != ProjectRole.PI]
+        named = [
+            ProjectMember(username=pi, role=ProjectRole.PI) for pi in dict.fromkeys(change.pis)
+        ]
+        target.members = kept + named
+
+
+def _detail(target: Project) -> dict[str, object]:
+    return {
+        "path": os.fsdecode(target.path).encode("utf-8", "replace").decode(),
+        "group": target.unix_group,
+        "quota_bytes": target.quota_bytes,
+        "quota_inodes": target.quota_inodes,
+        "pis": target.pis,
+    }

@@ -1,0 +1,116 @@
+"""The `datamgr` command: a lazy table of commands and the one place where errors become text."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from datamgr.errors import DatamgrError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command by name only; its module is imported when it is called."""
+
+    target: str
+    summary: str
+
+
+# Features appear here as strings: `datamgr --help` imports none of them.
+COMMANDS = {
+    "demo": Command("datamgr.cli.demo:demo", "Scan a directory and show its usage, from nothing."),
+    "scan": Command("scanners.cli:scan", "Run and manage file-system scans."),
+    "project": Command("datamgr.cli.project:project", "Projects, their paths and quotas."),
+    "usage": Command("scanners.usage_cli:usage", "Who and what uses the space and the inodes."),
+    "task": Command("datamgr.cli.task:task", "The queue of long work."),
+    "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
+    "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),
+    "worker": Command("datamgr.cli.worker:worker", "Carry out queued tasks."),
+    "db": Command("datamgr.cli.db:db", "The database: status, upgrade, stop."),
+    "config": Command("datamgr.cli.config:config", "What is configured."),
+}
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class LazyGroup(click.Group):
+    """A group whose commands come from COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_path",
+    metavar="FILE",
+    help="Configuration file; default $DATAMGR_CONFIG, then ~/.config/datamgr/datamgr.toml, "
+    "then /etc/datamgr/datamgr.toml.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log every step to standard error.")
+@click.version_option(package_name="datamgr", message="%(package)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, config_path: str | None, verbose: bool) -> None:
+    """Data management for computing centres: see who uses a file system, and act on it.
+
+    Everything works with no configuration on one machine: `datamgr demo` scans your home
+    directory and shows its usage. Results are printed as tables, or with --json as one JSON
+    object; sizes say their unit.
+
+    \b
+    Exit codes: 0 done, 2 wrong usage, 3 not found, 4 invalid input, 5 not allowed,
+    6 conflict, 7 unavailable (database, disk space, ...), 130 interrupted.
+    """
+    from datamgr import logs
+
+    ctx.ensure_object(dict).update(config_path=config_path, verbose=verbose)
+    logs.configure_logging(daemon=False, verbose=verbose)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; every error is one line of text."""
+    try:
+        result = cli.main(args=argv, prog_name="datamgr", standalone_mode=False)
+        # Exceptions that click turns into an exit code (--help, ctx.exit) come back as a value.
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except DatamgrError as error:
+        click.echo(f"datamgr: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("datamgr: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone; keep Python from complaining again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def main() -> None:
+    """Entry point of the `datamgr` script."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

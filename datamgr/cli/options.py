@@ -1,0 +1,52 @@
+"""Options and arguments that many commands share, each defined once."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from datamgr import config, units
+from datamgr.config import Settings
+from datamgr.errors import InvalidError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def pass_settings(command: F) -> F:
+    """Hand the command its `settings`, read once from the file and the environment."""
+
+    @functools.wraps(command)
+    @click.pass_context
+    def with_settings(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        return ctx.invoke(command, load_settings(ctx), *args, **kwargs)
+
+    return with_settings  # type: ignore[return-value]
+
+
+def load_settings(ctx: click.Context) -> Settings:
+    """The settings in force for this command line."""
+    return config.load(ctx.ensure_object(dict).get("config_path"))
+
+
+class _Quantity(click.ParamType[int]):
+    """A value with a unit, parsed by one function of `units`."""
+
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return self._parse(value)
+        except InvalidError as error:
+            option = param.opts[0] if param else "value"
+            raise InvalidError(f"{option}: {error}") from error
+
+
+BYTES = _Quantity("size", units.parse_bytes)
+COUNT = _Quantity("count", units.parse_count)

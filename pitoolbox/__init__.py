@@ -1,0 +1,1 @@
+"""Permission requests of principal investigators (not built yet)."""

@@ -1,0 +1,1 @@
+"""File-system metadata scans, their roll-ups and the questions asked of them."""

@@ -1,0 +1,102 @@
+"""Where roll-ups run: an ibis backend, and how a scan's Parquet files become its tables."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import ibis
+import pyarrow as pa
+from ibis.expr import types as ir
+
+from datamgr.errors import UnavailableError
+from scanners import parts, record
+
+
+class Engine(Protocol):
+    """What a roll-up needs of a backend."""
+
+    def dataset(self, scan_dir: Path, name: str) -> ir.Table:
+        """A dataset of a scan (see `record.SCHEMAS`); no rows if it has no files."""
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        """Rows of the caller's, as a table of this engine."""
+
+    def keep(self, expression: ir.Table) -> ir.Table:
+        """The expression's rows computed once, for use in several others."""
+
+    def batches(self, expression: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of an expression, a batch at a time.
+
+        Raises:
+            UnavailableError: out of memory or scratch space.
+        """
+
+
+class DuckDBEngine:
+    """DuckDB in this process, spilling to a scratch directory."""
+
+    def __init__(self, scratch_dir: Path, memory: str | None, threads: int) -> None:
+        self._connection = ibis.duckdb.connect(
+            threads=threads,
+            temp_directory=str(scratch_dir),
+            # The rows go to PostgreSQL as sets; their order costs memory.
+            preserve_insertion_order=False,
+            # Nothing is fetched at run time.
+            autoinstall_known_extensions=False,
+            autoload_known_extensions=False,
+            **({"memory_limit": memory} if memory else {}),
+        )
+
+    def dataset(self, scan_dir: Path, name: str) -> ir.Table:
+        """A dataset of a scan; no rows if it has no files."""
+        files = parts.part_files(scan_dir, name)
+        if not files:
+            return self.table(record.SCHEMAS[name].empty_table())
+        return self._connection.read_parquet(files)
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        """Rows of the caller's, as a table of this engine."""
+        return ibis.memtable(rows)
+
+    def keep(self, expression: ir.Table) -> ir.Table:
+        """The expression's rows computed once, for use in several others."""
+        return self._connection.create_table(ibis.util.gen_name("kept"), expression, temp=True)
+
+    def batches(self, expression: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of an expression, a batch at a time."""
+        # DuckDB sums integers as HUGEINT, whatever type the expression promises.
+        schema = expression.schema().to_pyarrow()
+        for batch in self._connection.to_pyarrow_batches(expression, chunk_size=100_000):
+            yield batch.cast(schema)
+
+    def close(self) -> None:
+        """Forget everything kept."""
+        self._connection.disconnect()
+
+
+@contextmanager
+def duckdb_engine(
+    scratch_dir: Path, memory: str | None = None, threads: int | None = None
+) -> Iterator[DuckDBEngine]:
+    """A DuckDB for one roll-up.
+
+    Raises:
+        UnavailableError: out of memory or scratch space.
+    """
+    import duckdb
+
+    try:
+        engine = DuckDBEngine(scratch_dir, memory, threads or len(os.sched_getaffinity(0)))
+        try:
+            yield engine
+        finally:
+            engine.close()
+    except duckdb.OutOfMemoryException as error:
+        raise UnavailableError(
+            "the roll-up ran out of memory; raise scan.engine_memory or free space for "
+            f"scratch files in {scratch_dir}"
+        ) from error
+    except duckdb.IOException as error:
+        raise UnavailableError(f"the roll-up cannot read or write: {error}") from error

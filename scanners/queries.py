@@ -1,0 +1,316 @@
+"""What people ask of the current scans. Every function reads only and returns plain rows.
+
+Unless a file system is named, an answer covers the current scan of each one. Sizes are bytes,
+hard links count once, `alloc_bytes` is space on disk and includes the directories' own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from datamgr import identity
+from datamgr.errors import NotFoundError
+from scanners import ages
+from scanners.models import Scan, ScanState
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a question is about; None means all."""
+
+    filesystem: str | None = None
+    project: str | None = None
+    user: str | None = None
+
+
+# The newest published scan of each file system.
+CURRENT = """
+SELECT max(s.id) AS scan_id
+FROM scan s JOIN filesystem f ON f.id = s.filesystem_id
+WHERE s.state = 'published' AND (CAST(:filesystem AS text) IS NULL OR f.name = :filesystem)
+GROUP BY s.filesystem_id
+"""
+
+SCANS = """
+SELECT s.id, f.name AS filesystem, s.state, s.source, s.host, s.roots, s.started_at,
+    s.finished_at, s.published_at, s.entries, s.directories, s.errors, s.failure,
+    s.atime_policy, s.timings_s,
+    s.state = 'published' AND s.id = max(s.id) FILTER (WHERE s.state = 'published')
+        OVER (PARTITION BY s.filesystem_id) AS current
+FROM scan s JOIN filesystem f ON f.id = s.filesystem_id
+ORDER BY s.id
+"""
+
+# Every project of the current scans with its totals and today's quota.
+PROJECTS = f"""
+SELECT f.name AS filesystem, p.number, p.name AS project, p.path, s.started_at AS scanned_at,
+    coalesce(sum(u.files), 0)::bigint AS files,
+    coalesce(sum(u.directories), 0)::bigint AS directories,
+    coalesce(sum(u.files + u.directories), 0)::bigint AS inodes,
+    coalesce(sum(u.size_bytes), 0)::bigint AS size_bytes,
+    coalesce(sum(u.alloc_bytes), 0)::bigint AS alloc_bytes,
+    coalesce(sum(u.files_all_links), 0)::bigint AS files_all_links,
+    coalesce(sum(u.size_all_bytes), 0)::bigint AS size_all_bytes,
+    coalesce(sum(u.alloc_all_bytes), 0)::bigint AS alloc_all_bytes,
+    q.quota_bytes, q.quota_inodes
+FROM scan_project p
+JOIN scan s ON s.id = p.scan_id
+JOIN filesystem f ON f.id = s.filesystem_id
+LEFT JOIN usage u ON u.scan_id = p.scan_id AND u.project_number = p.number
+LEFT JOIN project q ON q.id = p.project_id
+WHERE p.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+GROUP BY f.name, p.number, p.name, p.path, s.started_at, q.quota_bytes, q.quota_inodes
+HAVING p.number > 0 OR sum(u.files + u.directories) > 0
+ORDER BY alloc_bytes DESC, p.name
+"""
+
+# Totals by user (uid) or group (gid), biggest first.
+BY_OWNER = """
+SELECT u.{owner} AS number, sum(u.files)::bigint AS files,
+    sum(u.directories)::bigint AS directories,
+    sum(u.files + u.directories)::bigint AS inodes,
+    sum(u.size_bytes)::bigint AS size_bytes, sum(u.alloc_bytes)::bigint AS alloc_bytes,
+    sum(u.alloc_all_bytes)::bigint AS alloc_all_bytes
+FROM usage u JOIN scan_project p ON p.scan_id = u.scan_id AND p.number = u.project_number
+WHERE u.scan_id IN ({current}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+GROUP BY u.{owner}
+ORDER BY alloc_bytes DESC, number
+"""
+
+TOP_FILES = f"""
+SELECT t.path, p.name AS project, t.uid, t.gid, t.size_bytes, t.alloc_bytes, t.nlink,
+    t.atime_s, t.mtime_s, t.ctime_s, extract(epoch FROM s.started_at)::bigint AS scanned_s
+FROM top_file t
+JOIN scan_project p ON p.scan_id = t.scan_id AND p.number = t.project_number
+JOIN scan s ON s.id = t.scan_id
+WHERE t.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+    AND (CAST(:uid AS bigint) IS NULL OR t.uid = :uid)
+ORDER BY t.alloc_bytes DESC, t.path
+LIMIT :number
+"""
+
+# The tops of scans and of projects are left out: they say nothing that the project does not.
+TOP_DIRECTORIES = f"""
+SELECT d.path, p.name AS project, d.uid, d.gid, d.files, d.directories, d.size_bytes,
+    d.alloc_bytes, d.newest_atime_s AS atime_s, d.newest_mtime_s AS mtime_s,
+    d.newest_ctime_s AS ctime_s, extract(epoch FROM s.started_at)::bigint AS scanned_s
+FROM directory d
+JOIN scan_project p ON p.scan_id = d.scan_id AND p.number = d.project_number
+JOIN scan s ON s.id = d.scan_id
+WHERE d.scan_id IN ({CURRENT}) AND d.depth > 0
+    AND (CAST(:project AS text) IS NULL OR p.name = :project)
+    AND (CAST(:uid AS bigint) IS NULL OR d.uid = :uid)
+    AND NOT EXISTS (SELECT FROM scan_project t WHERE t.scan_id = d.scan_id AND t.path = d.path)
+ORDER BY d.alloc_bytes DESC, d.path
+LIMIT :number
+"""
+
+_DIRECTORY_COLUMNS = """
+d.scan_id, d.dir_id, d.path, p.name AS project, d.mode, d.uid, d.gid, d.files, d.directories,
+d.size_bytes, d.alloc_bytes, d.files_all_links, d.size_all_bytes, d.alloc_all_bytes, d.error,
+d.newest_atime_s AS atime_s, d.newest_mtime_s AS mtime_s, d.newest_ctime_s AS ctime_s,
+extract(epoch FROM s.started_at)::bigint AS scanned_s
+FROM directory d
+JOIN scan_project p ON p.scan_id = d.scan_id AND p.number = d.project_number
+JOIN scan s ON s.id = d.scan_id
+"""
+
+DIRECTORY = f"""
+SELECT {_DIRECTORY_COLUMNS}
+WHERE d.scan_id IN ({CURRENT}) AND d.path = :path
+ORDER BY d.scan_id DESC
+LIMIT 1
+"""
+
+CHILDREN = f"""
+SELECT {_DIRECTORY_COLUMNS}
+WHERE d.scan_id = :scan_id AND d.parent_id = :dir_id
+ORDER BY d.alloc_bytes DESC, d.path
+"""
+
+AGES = f"""
+SELECT a.bin, sum(a.files)::bigint AS files, sum(a.size_bytes)::bigint AS size_bytes,
+    sum(a.alloc_bytes)::bigint AS alloc_bytes
+FROM age_bin a JOIN scan_project p ON p.scan_id = a.scan_id AND p.number = a.project_number
+WHERE a.scan_id IN ({CURRENT}) AND a.basis = :basis
+    AND (CAST(:project AS text) IS NULL OR p.name = :project)
+    AND (CAST(:uid AS bigint) IS NULL OR a.uid = :uid)
+GROUP BY a.bin
+ORDER BY a.bin
+"""
+
+
+def scans(session: orm.Session) -> list[Row]:
+    """All scans, oldest first; `current` marks the one that answers for its file system."""
+    return fetch(session, SCANS, {})
+
+
+def scan_by_id(session: orm.Session, scan_id: int) -> Scan:
+    """The scan of this number.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    scan = session.get(Scan, scan_id)
+    if scan is None:
+        raise NotFoundError(f"there is no scan {scan_id}; `datamgr scan list` names them")
+    return scan
+
+
+def current_scan_id(session: orm.Session, filesystem_id: int) -> int | None:
+    """The newest published scan of a file system."""
+    return session.scalar(
+        sa.select(sa.func.max(Scan.id)).where(
+            Scan.filesystem_id == filesystem_id, Scan.state == ScanState.PUBLISHED
+        )
+    )
+
+
+def projects(session: orm.Session, selection: Selection) -> list[Row]:
+    """Projects with their totals and quotas, biggest first; percentages are None without quota.
+
+    Raises:
+        NotFoundError: nothing was scanned, or the project is in no current scan.
+    """
+    require_scan(session, selection)
+    rows = fetch(session, PROJECTS, _parameters(session, selection))
+    for row in rows:
+        row["percent_bytes"] = _percent(row["alloc_bytes"], row["quota_bytes"])
+        row["percent_inodes"] = _percent(row["inodes"], row["quota_inodes"])
+    return rows
+
+
+def by_owner(session: orm.Session, selection: Selection, owner: str) -> list[Row]:
+    """Totals by `user` or `group`, with the name beside the number.
+
+    Raises:
+        NotFoundError: nothing was scanned, or the project is in no current scan.
+    """
+    require_scan(session, selection)
+    column, name_of = {
+        "user": ("uid", identity.username_of),
+        "group": ("gid", identity.group_name_of),
+    }[owner]
+    query = BY_OWNER.format(owner=column, current=CURRENT)
+    rows = fetch(session, query, _parameters(session, selection))
+    return [{owner: name_of(row["number"]), column: row.pop("number"), **row} for row in rows]
+
+
+def top_files(session: orm.Session, selection: Selection, number: int) -> list[Row]:
+    """The biggest files by space on disk, with ages in seconds at the scan.
+
+    At most `scan.top_files` per project and user are known.
+
+    Raises:
+        NotFoundError: nothing was scanned, or project or account are unknown.
+    """
+    require_scan(session, selection)
+    parameters = _parameters(session, selection) | {"number": number}
+    return _with_owner_and_ages(fetch(session, TOP_FILES, parameters))
+
+
+def top_directories(session: orm.Session, selection: Selection, number: int) -> list[Row]:
+    """The biggest directories by the space of all below; ages are those of the newest file.
+
+    Raises:
+        NotFoundError: nothing was scanned, or project or account are unknown.
+    """
+    require_scan(session, selection)
+    parameters = _parameters(session, selection) | {"number": number}
+    return _with_owner_and_ages(fetch(session, TOP_DIRECTORIES, parameters))
+
+
+def directory(session: orm.Session, path: bytes, filesystem: str | None = None) -> Row:
+    """A directory with its recursive totals, itself included.
+
+    Raises:
+        NotFoundError: it is in no current scan.
+    """
+    require_scan(session, Selection(filesystem))
+    rows = fetch(session, DIRECTORY, {"filesystem": filesystem, "path": path})
+    if not rows:
+        shown = path.decode("utf-8", "backslashreplace")
+        raise NotFoundError(f"{shown} is no directory of a current scan")
+    return _with_owner_and_ages(rows)[0]
+
+
+def children(session: orm.Session, parent: Mapping[str, Any]) -> list[Row]:
+    """The directories directly in one that `directory` returned, biggest first."""
+    return _with_owner_and_ages(
+        fetch(session, CHILDREN, {"scan_id": parent["scan_id"], "dir_id": parent["dir_id"]})
+    )
+
+
+def ages_of_files(session: orm.Session, selection: Selection, basis: str) -> list[Row]:
+    """Files by age, one row for each of `ages.BINS`; `basis` is atime, mtime or ctime.
+
+    Raises:
+        NotFoundError: nothing was scanned, or project or account are unknown.
+    """
+    require_scan(session, selection)
+    parameters = _parameters(session, selection) | {"basis": basis}
+    found = {row["bin"]: row for row in fetch(session, AGES, parameters)}
+    empty = {"files": 0, "size_bytes": 0, "alloc_bytes": 0}
+    return [
+        {**empty, **found.get(index, {}), "bin": index, "age": age.name, "below_s": age.below_s}
+        for index, age in enumerate(ages.BINS)
+    ]
+
+
+def require_scan(session: orm.Session, selection: Selection) -> list[int]:
+    """The numbers of the scans that answer; there must be one, and it must know the project.
+
+    Raises:
+        NotFoundError: nothing was scanned under that name, or the project is in no current scan.
+    """
+    scan_ids = [
+        row["scan_id"] for row in fetch(session, CURRENT, {"filesystem": selection.filesystem})
+    ]
+    if not scan_ids:
+        which = f" of {selection.filesystem}" if selection.filesystem else ""
+        raise NotFoundError(f"there is no scan{which} yet; run `datamgr scan run PATH --name NAME`")
+    if selection.project is not None:
+        known = session.scalar(
+            sa.text("SELECT count(*) FROM scan_project WHERE scan_id = ANY(:ids) AND name = :name"),
+            {"ids": scan_ids, "name": selection.project},
+        )
+        if not known:
+            raise NotFoundError(
+                f"there is no project {selection.project!r} in a current scan; "
+                "`datamgr usage` names them"
+            )
+    return scan_ids
+
+
+def _parameters(session: orm.Session, selection: Selection) -> dict[str, Any]:
+    uid = None if selection.user is None else identity.uid_of(selection.user)
+    return {"filesystem": selection.filesystem, "project": selection.project, "uid": uid}
+
+
+def fetch(session: orm.Session, query: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """The rows of a query; bytea comes as bytes."""
+    return [
+        {k: bytes(v) if isinstance(v, memoryview) else v for k, v in row.items()}
+        for row in session.execute(sa.text(query), parameters).mappings()
+    ]
+
+
+def _with_owner_and_ages(rows: Sequence[Row]) -> list[Row]:
+    """Names for the numbers, and ages in seconds at the scan for the times."""
+    for row in rows:
+        row["user"] = identity.username_of(row["uid"])
+        row["group"] = identity.group_name_of(row["gid"])
+        scanned_s = row.pop("scanned_s")
+        for basis in ages.BASES:
+            time_s = row[f"{basis}_s"]
+            row[f"{basis}_age_s"] = None if time_s is None else scanned_s - time_s
+    return list(rows)
+
+
+def _percent(part: int, whole: int | None) -> float | None:
+    return None if not whole else round(100 * part / whole, 2)

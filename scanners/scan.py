@@ -1,0 +1,185 @@
+"""One scan, from the walk to its publication."""
+
+import base64
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from datamgr import catalog, db
+from datamgr.config import Settings
+from datamgr.db import Database
+from datamgr.errors import InvalidError, UnavailableError
+from scanners import publish as publishing
+from scanners import queries, retention, walk
+from scanners.lock import filesystem_lock
+from scanners.models import Scan, ScanState
+from scanners.paths import is_below
+from scanners.publish import Steps
+from scanners.store import Manifest, ScanStore
+from scanners.walker import WalkOptions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What to scan and under which name."""
+
+    filesystem: str
+    roots: Sequence[bytes]
+    workers: int = 0
+    cross_mounts: bool = False
+
+
+def run(
+    settings: Settings,
+    database: Database,
+    request: ScanRequest,
+    on_progress: Callable[[walk.Progress], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Scan a file system and publish the result; returns the scan's number.
+
+    Until the last commit the earlier scan stays current, whatever happens.
+
+    Raises:
+        NotFoundError, InvalidError: a root does not exist, is no directory or lies in another.
+        ConflictError: a scan of this file system is running.
+        UnavailableError: disk full, out of memory, or the database went away.
+    """
+    roots = checked_roots(request.roots)
+    with database.transaction() as session:
+        filesystem_id = catalog.ensure_filesystem(session, request.filesystem).id
+    store = ScanStore(settings.scan_store_dir, request.filesystem)
+    steps = Steps(on_step)
+    with filesystem_lock(database, filesystem_id, request.filesystem):
+        retention.clean_up(database, store, filesystem_id)
+        scan_id = _begin(database, filesystem_id, roots)
+        try:
+            with steps.timed("walk"):
+                _walk(settings, database, store, scan_id, request, roots, on_progress)
+            publishing.publish(settings, database, scan_id, steps)
+        except BaseException as error:
+            _fail(database, scan_id, error, steps.seconds)
+            store.discard_partial()
+            raise
+        retention.prune(settings, database, store, filesystem_id)
+    return scan_id
+
+
+def checked_roots(paths: Sequence[bytes]) -> list[bytes]:
+    """The roots with symbolic links resolved, none inside another.
+
+    Raises:
+        NotFoundError, InvalidError: a path does not exist, is no directory, cannot be listed
+            or lies in another one.
+    """
+    roots = sorted({catalog.real_directory(path) for path in paths})
+    for root in roots:
+        if not os.access(root, os.R_OK | os.X_OK):
+            raise InvalidError(f"{os.fsdecode(root)} may not be read by this account")
+        for other in roots:
+            if other != root and is_below(root, other):
+                raise InvalidError(
+                    f"{os.fsdecode(root)} lies in {os.fsdecode(other)}; name only one of them"
+                )
+    return roots
+
+
+def _begin(database: Database, filesystem_id: int, roots: list[bytes]) -> int:
+    with database.transaction() as session:
+        scan = Scan(
+            filesystem_id=filesystem_id,
+            state=ScanState.WALKING,
+            source="walk",
+            host=socket.gethostname(),
+            roots=roots,
+            started_at=db.utc_now(),
+            errors={},
+            atime_policy=atime_policy(roots),
+            timings_s={},
+        )
+        session.add(scan)
+        session.flush()
+        return scan.id
+
+
+def _walk(
+    settings: Settings,
+    database: Database,
+    store: ScanStore,
+    scan_id: int,
+    request: ScanRequest,
+    roots: list[bytes],
+    on_progress: Callable[[walk.Progress], None],
+) -> None:
+    with database.transaction() as session:
+        scan = queries.scan_by_id(session, scan_id)
+    options = WalkOptions(
+        workers=request.workers or settings.scan.workers or walk.default_workers(),
+        max_depth=settings.scan.max_depth,
+        cross_mounts=request.cross_mounts,
+    )
+    result = walk.walk(roots, store.begin(scan_id), options, on_progress)
+    finished_at = datetime.now(UTC)
+    manifest = Manifest(
+        filesystem=request.filesystem,
+        scan_id=scan_id,
+        source=scan.source,
+        host=scan.host,
+        roots_b64=tuple(base64.b64encode(root).decode() for root in roots),
+        started_at=scan.started_at,
+        finished_at=finished_at,
+        entries=result.entries,
+        directories=result.directories,
+        errors=result.errors,
+        atime_policy=scan.atime_policy,
+    )
+    store.complete(scan_id, manifest)
+    with database.transaction() as session:
+        scan = queries.scan_by_id(session, scan_id)
+        if scan.state != ScanState.WALKING:
+            raise UnavailableError(f"scan {scan_id} lost its lock and was given up; scan again")
+        scan.state, scan.finished_at = ScanState.WALKED, finished_at
+        scan.entries, scan.directories = result.entries, result.directories
+        scan.errors = result.errors
+
+
+def _fail(
+    database: Database, scan_id: int, error: BaseException, seconds: dict[str, float]
+) -> None:
+    """Note why a scan failed. A complete walk stays, so that publishing can be tried again."""
+    try:
+        with database.transaction() as session:
+            scan = queries.scan_by_id(session, scan_id)
+            if scan.state == ScanState.WALKING:
+                scan.state = ScanState.FAILED
+            scan.failure = str(error) or type(error).__name__
+            scan.timings_s = seconds
+    except UnavailableError:
+        log.warning("scan %s failed and the database cannot be told; the next run will", scan_id)
+
+
+def atime_policy(roots: Sequence[bytes]) -> str:
+    """How the file systems of the roots keep access times: their mount options of that name.
+
+    Source: proc_pid_mountinfo(5), mount(8).
+    """
+    policies = set()
+    mounts = [line.split(b" ") for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    for root in roots:
+        above = [m for m in mounts if is_below(root, _unescape(m[4]))]
+        nearest = max(above, key=lambda m: len(m[4]), default=None)
+        options = nearest[5].decode().split(",") if nearest else []
+        policies.add(next((o for o in options if o in ("noatime", "relatime")), "strictatime"))
+    return "+".join(sorted(policies))
+
+
+def _unescape(field_: bytes) -> bytes:
+    for code in (b"\\040", b"\\011", b"\\012", b"\\134"):
+        field_ = field_.replace(code, bytes([int(code[1:], 8)]))
+    return field_

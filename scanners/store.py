@@ -1,0 +1,119 @@
+"""Where scans are kept: one directory of Parquet files each, complete only with its manifest."""
+
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from datamgr.errors import NotFoundError, UnavailableError
+from scanners import record
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+FORMAT_VERSION = 1
+
+
+class Manifest(BaseModel):
+    """What a complete scan says about itself; written last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = FORMAT_VERSION
+    filesystem: str
+    scan_id: int
+    source: str
+    host: str
+    roots_b64: tuple[str, ...]
+    started_at: datetime
+    finished_at: datetime
+    entries: int
+    directories: int
+    errors: dict[str, int]
+    atime_policy: str
+
+
+class ScanStore:
+    """The scans of one file system below `<store_dir>/<filesystem>/`."""
+
+    def __init__(self, store_dir: Path, filesystem: str) -> None:
+        self.directory = store_dir / filesystem
+
+    def path(self, scan_id: int) -> Path:
+        """Where a complete scan is."""
+        return self.directory / str(scan_id)
+
+    def begin(self, scan_id: int) -> Path:
+        """Make the directories of a scan that is still being written.
+
+        Raises:
+            UnavailableError: they cannot be made.
+        """
+        partial = self.directory / f"{scan_id}{PARTIAL}"
+        try:
+            for dataset in record.SCHEMAS:
+                (partial / dataset).mkdir(parents=True)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot write the scan store {self.directory}: {error.strerror}"
+            ) from error
+        return partial
+
+    def complete(self, scan_id: int, manifest: Manifest) -> Path:
+        """Add the manifest and move the scan to its name, so that it exists wholly or not at all.
+
+        Raises:
+            UnavailableError: the disk refuses it.
+        """
+        partial, final = self.directory / f"{scan_id}{PARTIAL}", self.path(scan_id)
+        try:
+            with (partial / MANIFEST).open("w") as file:
+                file.write(manifest.model_dump_json(indent=2) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_directory(partial)
+            partial.rename(final)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise UnavailableError(f"cannot complete the scan {final}: {error.strerror}") from error
+        return final
+
+    def manifest(self, scan_id: int) -> Manifest:
+        """The manifest of a complete scan.
+
+        Raises:
+            NotFoundError: the scan is not in the store, or not complete.
+            UnavailableError: the manifest is damaged.
+        """
+        path = self.path(scan_id) / MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise NotFoundError(f"the files of scan {scan_id} are not at {path.parent}") from error
+        except (OSError, ValidationError) as error:
+            raise UnavailableError(f"{path} is damaged; remove scan {scan_id}") from error
+
+    def discard_partial(self) -> list[Path]:
+        """Remove what interrupted scans left; only for the holder of the file system's lock."""
+        left = sorted(self.directory.glob(f"*{PARTIAL}"))
+        for path in left:
+            shutil.rmtree(path)
+        return left
+
+    def remove(self, scan_id: int) -> None:
+        """Remove a scan's files. It stops being complete first, so a crash leaves no half scan."""
+        path = self.path(scan_id)
+        if path.exists():
+            going = self.directory / f"{scan_id}.removed{PARTIAL}"
+            path.rename(going)
+            shutil.rmtree(going)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the directory's names are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

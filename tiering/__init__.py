@@ -1,0 +1,1 @@
+"""Tiering between a disk file system and an archive (not built yet)."""
