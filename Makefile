@@ -42,7 +42,7 @@ torture: setup ## the long soaks in full (ARGS="--kills 300 --seed 1")
 	@$(BIN)/pytest tests -m soak --full-soak $(ARGS)
 
 docs: setup ## write the generated pages of docs/
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python docs/generate.py
 
 system-packages: ## Debian packages that the tests need, when root and missing
 	@deploy/setup-system

@@ -139,7 +139,7 @@ def add_project(session: orm.Session, caller: Caller, name: str, change: Project
         InvalidError: the path is no directory, or the name is not printable.
         ConflictError: name or path belong to another project.
     """
-    _require_manager(session, caller)
+    require_manager(session, caller, "change projects")
     if not name or not name.isprintable() or len(name) > 200:
         raise InvalidError(f"{name!r} is no name for a project")
     if session.scalar(sa.select(Project).where(Project.name == name)):
@@ -160,7 +160,7 @@ def set_project(session: orm.Session, caller: Caller, name: str, change: Project
     Raises:
         ForbiddenError, NotFoundError, InvalidError, ConflictError: as `add_project`.
     """
-    _require_manager(session, caller)
+    require_manager(session, caller, "change projects")
     changed = project(session, name)
     before = _detail(changed)
     _apply(session, changed, change)
@@ -178,12 +178,22 @@ def remove_project(session: orm.Session, caller: Caller, name: str) -> Project:
         ForbiddenError: the caller may not manage projects.
         NotFoundError: there is none of this name.
     """
-    _require_manager(session, caller)
+    require_manager(session, caller, "change projects")
     removed = project(session, name)
     audit.record(session, caller, "project.remove", name, _detail(removed))
     session.delete(removed)
     session.flush()
     return removed
+
+
+def require_manager(session: orm.Session, caller: Caller, action: str) -> None:
+    """Stop anybody but staff and, on an own machine, whoever owns the embedded database.
+
+    Raises:
+        ForbiddenError: the caller is neither.
+    """
+    if not caller.is_staff and not _owns_database(session):
+        raise ForbiddenError(f"{caller.username} may not {action}: that is for staff")
 
 
 def real_directory(path: str | bytes) -> bytes:
@@ -203,12 +213,6 @@ def real_directory(path: str | bytes) -> bytes:
     if not Path(os.fsdecode(real)).is_dir():
         raise InvalidError(f"{shown} is no directory")
     return real
-
-
-def _require_manager(session: orm.Session, caller: Caller) -> None:
-    """Staff manage projects; so does whoever owns the database's account on an own machine."""
-    if not caller.is_staff and not _owns_database(session):
-        raise ForbiddenError(f"{caller.username} may not change projects: that is for staff")
 
 
 def _owns_database(session: orm.Session) -> bool:

@@ -96,10 +96,12 @@ class TaskSettings(Section):
     """The queue of long work."""
 
     heartbeat_s: Seconds = Field(
-        10.0, gt=0, description="How often a worker says that it is alive, in seconds."
+        1.0, gt=0, description="How often a worker says that it is alive, in seconds."
     )
     lease_s: Seconds = Field(
-        60.0, gt=0, description="A task whose worker was silent this long is taken over."
+        15.0,
+        gt=0,
+        description="A task whose worker is gone and was silent this long is taken over.",
     )
 
 

@@ -135,7 +135,7 @@ def _comes_up(place: Place) -> bool:
 
 
 def _answers(place: Place) -> bool:
-    if not place.socket_dir.exists():
+    if not place.says_ready():
         return False
     place.require_private_socket_dir()
     # Unlike a connection of our own it also says yes when all connections are taken.
@@ -166,10 +166,12 @@ def _launch(place: Place, account: Account, log: IO[bytes]) -> None:
         *("-c", f'unix_socket_directories="{place.socket_dir}"'),
         *("-c", "unix_socket_permissions=0700"),
     ]
-    environment = postgres_cluster.environment()
-    with place.server_lock() as lock:
-        with process.spawn(argv, stdout=lock, stderr=log, env=environment, cwd=Path("/")) as setsid:
-            setsid.wait()
+    env = postgres_cluster.environment()
+    with (
+        place.server_lock() as lock,
+        process.spawn(argv, stdout=lock, stderr=log, env=env, cwd=Path("/")) as setsid,
+    ):
+        setsid.wait()
 
 
 def _stop(place: Place) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from datamgr.config import Settings
-from datamgr.errors import ForbiddenError, NotFoundError
+from datamgr.errors import NotFoundError
 
 
 class Role(StrEnum):
@@ -51,16 +51,6 @@ def by_uid(settings: Settings, uid: int) -> Caller:
     staff_gids = set(map(_gid_or_none, settings.identity.staff_groups))
     staff = uid == 0 or entry.pw_name in settings.identity.staff_users or bool(gids & staff_gids)
     return Caller(entry.pw_name, uid, gids, Role.STAFF if staff else Role.USER)
-
-
-def require_staff(caller: Caller, action: str) -> None:
-    """Stop anybody but staff.
-
-    Raises:
-        ForbiddenError: the caller is not staff.
-    """
-    if not caller.is_staff:
-        raise ForbiddenError(f"{caller.username} may not {action}: that is for staff")
 
 
 def uid_of(username: str) -> int:

@@ -142,6 +142,16 @@ class Place:
         ours = argv[0].endswith(b"postgres") and os.fsencode(self.data) in argv
         return process_id if ours else None
 
+    def says_ready(self) -> bool:
+        """Whether the server wrote that it takes connections; asking earlier would fill its log.
+
+        Source: PostgreSQL manual, pg_ctl, which waits for this last line of postmaster.pid.
+        """
+        try:
+            return (self.data / "postmaster.pid").read_bytes().rstrip().endswith(b"\nready")
+        except FileNotFoundError:
+            return False
+
     def require_private_socket_dir(self) -> None:
         """Refuse a directory that others may enter: every account that can is let in as datamgr.
 
@@ -169,7 +179,8 @@ class Place:
     def failure(self, action: str) -> UnavailableError:
         """The error that says why the last thing run could not `action`, out of the log."""
         said = self.log.read_bytes().rpartition(LOG_MARK)[2].decode(errors="replace").strip()
-        reason = (LOG_CAUSE.findall(said) or said.splitlines() or ["it said nothing"])[-1]
+        lines = LOG_CAUSE.findall(said) or said.splitlines()
+        reason = lines[-1] if lines else "it ended without saying why"
         free_bytes = shutil.disk_usage(self.home).free
         if free_bytes < LOW_DISK_BYTES:
             reason += f" (only {free_bytes >> 20} MiB are free on this file system)"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-from datamgr import audit
+from datamgr import audit, units
 from datamgr.db import Base
 from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from datamgr.identity import Caller
@@ -127,9 +127,7 @@ def cancel(session: orm.Session, caller: Caller, task_id: int) -> Task:
         ForbiddenError: the caller is neither its owner nor staff.
         ConflictError: it has ended.
     """
-    task = session.get(Task, task_id, with_for_update=True, populate_existing=True)
-    if task is None:
-        raise _unknown(task_id)
+    task = _existing(session, task_id, lock=True)
     if task.owner != caller.username and not caller.is_staff:
         raise ForbiddenError(
             f"{caller.username} may not cancel task {task_id}: it belongs to {task.owner}"
@@ -153,10 +151,7 @@ def get(session: orm.Session, task_id: int) -> Task:
     Raises:
         NotFoundError: there is none.
     """
-    task = session.get(Task, task_id)
-    if task is None:
-        raise _unknown(task_id)
-    return task
+    return _existing(session, task_id, lock=False)
 
 
 def list_tasks(
@@ -194,14 +189,22 @@ def checked_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
             display string of a file name may; the message begins with `what`.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        checked = dict(value)
+        text = json.dumps(checked, allow_nan=False, ensure_ascii=False)
         text.encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidError(f"{what} of a task must be JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidError(f"{what} of a task must be a JSON object: {error}") from error
     if r"\u0000" in text:
-        raise InvalidError(f"{what} of a task must be JSON without NUL characters")
-    return dict(value)
+        raise InvalidError(f"{what} of a task must be a JSON object without NUL characters")
+    return checked
 
 
-def _unknown(task_id: int) -> NotFoundError:
-    return NotFoundError(f"there is no task {task_id}; `datamgr task list --all` names them")
+def _existing(session: orm.Session, task_id: int, *, lock: bool) -> Task:
+    # A number that no column holds would be an error of the database.
+    known = abs(task_id) <= units.MAX_BIGINT
+    task = (
+        session.get(Task, task_id, with_for_update=lock, populate_existing=lock) if known else None
+    )
+    if task is None:
+        raise NotFoundError(f"there is no task {task_id}; `datamgr task list --all` names them")
+    return task

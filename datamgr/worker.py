@@ -167,10 +167,10 @@ class Worker:
         log.info("task %d (%s, %s) begins", task.id, task.kind, task.key)
         lease = Lease(connection, task.id, self.name, stop, self.settings.tasks.lease_s / 2)
         try:
-            ending = self._handle(task, lease)
-            self._end(connection, lease, task, ending)
-        except (Lost, ConflictError):
-            log.warning("task %d was lost with its connection; its results are dropped", task.id)
+            self._end(connection, lease, task, self._handle(task, lease))
+        except (Lost, ConflictError, UnavailableError):
+            # Nothing is written any more: somebody else may have the task already.
+            log.warning("the connection was lost while task %d ran; it may be run again", task.id)
             self.close()
 
     def _handle(self, task: Task, lease: Lease) -> Ending:
@@ -218,6 +218,7 @@ def run(worker: Worker, *, once: bool = False) -> None:
         UnavailableError: with `once`, the database does not answer; else it is waited for.
     """
     with daemon.stop_on_signals() as stop:
+        log.info("%s waits for tasks of the kinds %s", worker.name, ", ".join(worker.kinds))
         try:
             if once:
                 worker.drain(stop)

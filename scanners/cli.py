@@ -1,11 +1,13 @@
 """`datamgr scan`: run and manage file-system scans."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import click
+from sqlalchemy import orm
 
-from datamgr import identity
+from datamgr import catalog, identity
 from datamgr.cli import options, output, progress
 from datamgr.config import Settings
 from datamgr.db import Database, open_database
@@ -14,6 +16,7 @@ from datamgr.units import format_count
 from scanners import parts, queries, record, retention, store
 from scanners import publish as publishing
 from scanners import scan as scanning
+from scanners import tasks as queued
 from scanners.walk import Progress
 
 LIST_COLUMNS = [
@@ -52,6 +55,7 @@ def scan() -> None:
     "--workers", type=click.IntRange(1, 256), help="Walking processes; default one a core."
 )
 @click.option("--cross-mounts", is_flag=True, help="Enter other file systems mounted below PATH.")
+@click.option("--no-wait", is_flag=True, help="Queue the scan for `datamgr worker` and return.")
 @options.as_json
 @options.pass_settings
 def run(
@@ -60,6 +64,7 @@ def run(
     filesystem: str,
     workers: int | None,
     cross_mounts: bool,
+    no_wait: bool,
     as_json: bool,
 ) -> None:
     """Scan PATH... as file system FS and publish the result.
@@ -70,13 +75,30 @@ def run(
     """
     request = scanning.ScanRequest(filesystem, paths, workers or 0, cross_mounts)
     with open_database(settings) as database:
+        if no_wait:
+            _queue(settings, database, request, as_json)
+            return
         scan_id = run_with_progress(settings, database, request)
         with database.transaction(read_only=True) as session:
-            row = _scan_row(next(r for r in queries.scans(session) if r["id"] == scan_id))
+            row = scan_row(session, scan_id)
     if as_json:
         output.emit("scan.run", [row])
     else:
         click.echo(summary(row))
+
+
+def _queue(
+    settings: Settings, database: Database, request: scanning.ScanRequest, as_json: bool
+) -> None:
+    resolved = replace(request, roots=scanning.checked_roots(request.roots))
+    caller = identity.current(settings)
+    with database.transaction() as session:
+        catalog.ensure_filesystem(session, request.filesystem)
+        task_id = queued.submit(session, caller, resolved).id
+    if as_json:
+        output.emit("scan.queued", [{"task_id": task_id, "filesystem": request.filesystem}])
+    else:
+        click.echo(f"queued as task {task_id}; see `datamgr task show {task_id}`")
 
 
 def run_with_progress(settings: Settings, database: Database, request: scanning.ScanRequest) -> int:
@@ -117,7 +139,7 @@ def summary(row: dict[str, Any]) -> str:
 def list_(settings: Settings, as_json: bool) -> None:
     """List all scans, oldest first. Entries that could not be counted stand under errors."""
     with open_database(settings) as database, database.transaction(read_only=True) as session:
-        rows = [_scan_row(row) for row in queries.scans(session)]
+        rows = queries.scans(session)
     if as_json:
         output.emit("scan.list", rows)
         return
@@ -139,8 +161,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 def show(settings: Settings, scan_id: int, limit: int, as_json: bool) -> None:
     """Show one scan: how it went, how long each step took, and what could not be counted."""
     with open_database(settings) as database, database.transaction(read_only=True) as session:
-        queries.scan_by_id(session, scan_id)
-        row = _scan_row(next(r for r in queries.scans(session) if r["id"] == scan_id))
+        row = scan_row(session, scan_id)
     directory = store.ScanStore(settings.scan_store_dir, row["filesystem"]).path(scan_id)
     errors = list(parts.read_errors(directory, limit))
     if as_json:
@@ -216,6 +237,11 @@ def remove(settings: Settings, scan_id: int, force: bool, dry_run: bool, as_json
         click.echo(done)
 
 
-def _scan_row(row: dict[str, Any]) -> dict[str, Any]:
-    roots = [bytes(root) for root in row["roots"]]
-    return row | {"roots": roots, "error_count": sum(row["errors"].values())}
+def scan_row(session: orm.Session, scan_id: int) -> dict[str, Any]:
+    """One scan as `scan list` shows it.
+
+    Raises:
+        NotFoundError: there is none of this number.
+    """
+    queries.scan_by_id(session, scan_id)
+    return next(row for row in queries.scans(session) if row["id"] == scan_id)

@@ -53,7 +53,9 @@ class DuckDBEngine:
         """A dataset of a scan; no rows if it has no files."""
         files = parts.part_files(scan_dir, name)
         if not files:
-            return self.table(record.SCHEMAS[name].empty_table())
+            # As Parquet files are read: every column may be null.
+            nullable = [field.with_nullable(True) for field in record.SCHEMAS[name]]
+            return self.table(pa.schema(nullable).empty_table())
         return self._connection.read_parquet(files)
 
     def table(self, rows: pa.Table) -> ir.Table:

@@ -1,5 +1,6 @@
 """What grew between two scans: by project, by owner, by directory."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -128,6 +129,26 @@ def by_user(session: orm.Session, pair: Row, selection: Selection) -> list[Row]:
 def by_directory(session: orm.Session, pair: Row, selection: Selection, number: int) -> list[Row]:
     """The `number` directories that grew most, each named as deep as its growth reaches."""
     return fetch(session, DIRECTORIES, _parameters(pair, selection) | {"number": number})
+
+
+def changes(
+    session: orm.Session, pair: Row, selection: Selection, number: int, what: str | None = None
+) -> list[Row]:
+    """The growth of one file system by project, user and directory, or by one of these.
+
+    `by` says which kind of row it is; of directories there are at most `number`.
+    """
+    kinds: dict[str, Callable[[], list[Row]]] = {
+        "project": lambda: by_project(session, pair, selection),
+        "user": lambda: by_user(session, pair, selection),
+        "directory": lambda: by_directory(session, pair, selection, number),
+    }
+    return [
+        {"by": kind, "filesystem": pair["filesystem"], **row}
+        for kind, find in kinds.items()
+        if what in (None, kind)
+        for row in find()
+    ]
 
 
 def require_pairs(

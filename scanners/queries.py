@@ -146,8 +146,33 @@ ORDER BY a.bin
 
 
 def scans(session: orm.Session) -> list[Row]:
-    """All scans, oldest first; `current` marks the one that answers for its file system."""
-    return fetch(session, SCANS, {})
+    """All scans, oldest first; `current` marks the one that answers for its file system.
+
+    `error_count` is the sum of `errors`, which counts by reason.
+    """
+    return [
+        row
+        | {
+            "roots": [bytes(root) for root in row["roots"]],
+            "error_count": sum(row["errors"].values()),
+        }
+        for row in fetch(session, SCANS, {})
+    ]
+
+
+def scanned(session: orm.Session, selection: Selection) -> list[Row]:
+    """Which scans answer, when they were made, and how much they could not count."""
+    return [
+        {
+            "id": row["id"],
+            "filesystem": row["filesystem"],
+            "scanned_at": row["started_at"],
+            "not_counted": row["error_count"],
+            "atime_policy": row["atime_policy"],
+        }
+        for row in scans(session)
+        if row["current"] and selection.filesystem in (None, row["filesystem"])
+    ]
 
 
 def scan_by_id(session: orm.Session, scan_id: int) -> Scan:

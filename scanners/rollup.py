@@ -110,11 +110,17 @@ class Rollup:
 
     @cached_property
     def _cube(self) -> ir.Table:
-        """Totals by project, user, group and the three ages: small, and the source of the rest."""
+        """Totals by project, owner, ages and size class: small, and the source of the rest.
+
+        A size class is a power of two of allocated bytes; `least_bytes` the smallest file in it.
+        """
         rows = self._signed.join(self._project_of, "dir_id")
-        bins = {f"{basis}_bin": self._bin(rows[f"{basis}_s"]) for basis in ages.BASES}
-        binned = rows.mutate(**bins)
-        grouped = binned.group_by("project_number", "uid", "gid", *bins).agg(**_totals(binned))
+        classes = {f"{basis}_bin": self._bin(rows[f"{basis}_s"]) for basis in ages.BASES}
+        classes["size_class"] = (rows.alloc_bytes + 1).log2().floor().cast("int64")
+        classed = rows.mutate(**classes)
+        grouped = classed.group_by("project_number", "uid", "gid", *classes).agg(
+            **_totals(classed), least_bytes=classed.alloc_bytes.min()
+        )
         return self._engine.keep(grouped)
 
     def usage(self) -> ir.Table:
@@ -182,31 +188,27 @@ class Rollup:
         return ibis.union(*per_basis)
 
     def top_files(self, number: int) -> ir.Table:
-        """At least the `number` biggest files of each project and owner, by allocated bytes.
+        """The `number` biggest files of each project and owner, by allocated bytes.
 
-        A count by size class finds how big a file must be at least; only those few are ranked.
+        The size classes tell how big a file must be at least; only those few are ranked.
         """
-        columns = [
-            "dir_id", "name", "uid", "gid", "size_bytes", "alloc_bytes", "nlink",
-            "atime_s", "mtime_s", "ctime_s",
-        ]  # fmt: skip
-        once = self._entries.select(*columns).anti_join(
-            self._further_links.select("dir_id", "name"), ["dir_id", "name"]
-        )
-        placed = once.join(self._project_of, "dir_id")
         group = ["project_number", "uid"]
-        classed = placed.mutate(size_class=(placed.alloc_bytes + 1).log2().floor().cast("int64"))
-        counted = classed.group_by(*group, "size_class").agg(
-            files=classed.count(), least=classed.alloc_bytes.min()
+        counted = self._cube.group_by(*group, "size_class").agg(
+            files=lambda t: t.files.sum(), least_bytes=lambda t: t.least_bytes.min()
         )
         larger = ibis.cumulative_window(group_by=group, order_by=ibis.desc("size_class"))
         running = counted.mutate(before=counted.files.sum().over(larger) - counted.files)
         limits = (
             running.filter(running.before < number)
             .group_by(*group)
-            .agg(least=lambda t: t.least.min())
+            .agg(least_bytes=lambda t: t.least_bytes.min())
         )
-        candidates = placed.join(limits, group).filter(lambda t: t.alloc_bytes >= t.least)
+        candidates = (
+            self._entries.join(self._project_of, "dir_id")
+            .join(limits, group)
+            .filter(lambda t: t.alloc_bytes >= t.least_bytes)
+            .anti_join(self._further_links.select("dir_id", "name"), ["dir_id", "name"])
+        )
         pathed = candidates.join(self._dirs.select("dir_id", "path"), "dir_id")
         best = ibis.window(group_by=group, order_by=[ibis.desc("alloc_bytes"), "path", "name"])
         ranked = pathed.mutate(rank=ibis.row_number().over(best))

@@ -90,7 +90,7 @@ def projects(
             rows = queries.projects(session, selection)
         else:
             rows = queries.by_owner(session, selection, owner)
-        scanned = _scanned(session, selection)
+        scanned = queries.scanned(session, selection)
     if as_json:
         schema = "usage.projects" if owner is None else f"usage.by_{owner}"
         output.emit(schema, rows, project=project, scans=scanned)
@@ -149,7 +149,7 @@ def top(
     find = queries.top_files if what == "files" else queries.top_directories
     with open_database(settings) as database, database.transaction(read_only=True) as session:
         rows = find(session, selection, number)
-        scanned = _scanned(session, selection)
+        scanned = queries.scanned(session, selection)
     if as_json:
         output.emit(f"usage.top_{what}", rows, project=project, user=user, scans=scanned)
         return
@@ -185,7 +185,7 @@ def dir_(settings: Settings, path: bytes, filesystem: str | None, as_json: bool)
     with open_database(settings) as database, database.transaction(read_only=True) as session:
         parent = queries.directory(session, absolute, filesystem)
         rows = queries.children(session, parent)
-        scanned = _scanned(session, Selection(filesystem))
+        scanned = queries.scanned(session, Selection(filesystem))
     if as_json:
         output.emit("usage.dir", rows, directory=parent, scans=scanned)
         return
@@ -241,7 +241,7 @@ def age(
     selection = Selection(filesystem, project, user)
     with open_database(settings) as database, database.transaction(read_only=True) as session:
         rows = queries.ages_of_files(session, selection, basis)
-        scanned = _scanned(session, selection)
+        scanned = queries.scanned(session, selection)
     if as_json:
         output.emit("usage.age", rows, basis=basis, project=project, user=user, scans=scanned)
         return
@@ -301,30 +301,12 @@ def growth(
     with open_database(settings) as database, database.transaction(read_only=True) as session:
         pairs = growing.require_pairs(session, selection, since)
         for pair in pairs:
-            rows += growth_rows(session, pair, selection, number, what)
+            rows += growing.changes(session, pair, selection, number, what)
     if as_json:
         output.emit("usage.growth", rows, scans=pairs)
         return
     for pair in pairs:
         show_growth(pair, [row for row in rows if row["filesystem"] == pair["filesystem"]])
-
-
-def growth_rows(
-    session: Any, pair: Row, selection: Selection, number: int, what: str | None = None
-) -> list[Row]:
-    """The growth of one file system; `by` says which kind of row it is."""
-    found: dict[str, list[Row]] = {}
-    if what in (None, "project"):
-        found["project"] = growing.by_project(session, pair, selection)
-    if what in (None, "user"):
-        found["user"] = growing.by_user(session, pair, selection)
-    if what in (None, "directory"):
-        found["directory"] = growing.by_directory(session, pair, selection, number)
-    return [
-        {"by": kind, "filesystem": pair["filesystem"], **row}
-        for kind, rows in found.items()
-        for row in rows
-    ]
 
 
 def show_growth(pair: Row, rows: list[Row]) -> None:
@@ -346,21 +328,6 @@ def show_growth(pair: Row, rows: list[Row]) -> None:
         ]
         if any(row["by"] == kind for row in rows):
             output.table(f"By {kind}", columns, grown, empty="no change")
-
-
-def _scanned(session: Any, selection: Selection) -> list[Row]:
-    """Which scans answered, and what they could not count."""
-    return [
-        {
-            "id": row["id"],
-            "filesystem": row["filesystem"],
-            "scanned_at": row["started_at"],
-            "not_counted": sum(row["errors"].values()),
-            "atime_policy": row["atime_policy"],
-        }
-        for row in queries.scans(session)
-        if row["current"] and selection.filesystem in (None, row["filesystem"])
-    ]
 
 
 def _footer(scanned: list[Row]) -> None:

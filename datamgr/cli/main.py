@@ -1,6 +1,7 @@
 """The `datamgr` command: a lazy table of commands and the one place where errors become text."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ class Command:
     summary: str
 
 
+log = logging.getLogger(__name__)
+
 # Features appear here as strings: `datamgr --help` imports none of them.
 COMMANDS = {
-    "demo": Command("datamgr.cli.demo:demo", "Scan a directory and show its usage, from nothing."),
+    "demo": Command("scanners.demo:demo", "Scan a directory and show its usage, from nothing."),
     "scan": Command("scanners.cli:scan", "Run and manage file-system scans."),
     "project": Command("datamgr.cli.project:project", "Projects, their paths and quotas."),
     "usage": Command("scanners.usage_cli:usage", "Who and what uses the space and the inodes."),
@@ -105,6 +108,14 @@ def run(argv: Sequence[str] | None = None) -> int:
         # Whoever read us has gone; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001  a defect still ends in one line and a code
+        log.debug("internal error", exc_info=True)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        click.echo(
+            f"datamgr: internal error, please report it: {reason} (datamgr -v shows the traceback)",
+            err=True,
+        )
+        return 1
 
 
 def main() -> None:

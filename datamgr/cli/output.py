@@ -1,19 +1,18 @@
 """How results appear: tables for people, one JSON object for programs, from the same rows."""
 
-import base64
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from datamgr import units
+from datamgr import display, units
+from datamgr.display import Row
 
-Row = Mapping[str, Any]
+printable = display.printable
+encode_row = display.encode_row
 
 
 @dataclass(frozen=True)
@@ -61,48 +60,10 @@ def path(key: str, heading: str) -> Column:
     return Column(key, heading, lambda value: "-" if value is None else printable(value))
 
 
-def printable(value: str | bytes | object) -> str:
-    """A name that is safe on a terminal: control characters and invalid UTF-8 are escaped.
-
-    Without this a file name could move the cursor or forge a line of a report.
-    """
-    name = os.fsdecode(value) if isinstance(value, bytes) else str(value)
-    if name.isprintable():
-        return name
-    return "".join(
-        c
-        if c.isprintable()
-        else f"\\x{ord(c) - 0xDC00:02x}"
-        if 0xDC80 <= ord(c) <= 0xDCFF
-        else c.encode("unicode_escape").decode("ascii")
-        for c in name
-    )
-
-
 def emit(schema: str, rows: Sequence[Row], **head: Any) -> None:
     """Print the JSON object `{"schema": …, …head, "rows": […]}`; docs/json.md lists the schemas."""
     body = {"schema": schema, **encode_row(head), "rows": [encode_row(row) for row in rows]}
     click.echo(json.dumps(body, ensure_ascii=True))
-
-
-def encode_row(row: Row) -> dict[str, Any]:
-    """JSON values of a row: ISO 8601 times; paths as display text, `_b64` where it differs."""
-    encoded: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, bytes):
-            shown = value.decode("utf-8", "replace")
-            encoded[key] = shown
-            if shown.encode() != value:
-                encoded[f"{key}_b64"] = base64.b64encode(value).decode("ascii")
-        elif isinstance(value, datetime):
-            encoded[key] = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        elif isinstance(value, Mapping):
-            encoded[key] = encode_row(value)
-        elif isinstance(value, list | tuple):
-            encoded[key] = [encode_row(v) if isinstance(v, Mapping) else v for v in value]
-        else:
-            encoded[key] = value
-    return encoded
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, empty: str = "") -> None:
@@ -136,5 +97,5 @@ def details(title: str, columns: Sequence[Column], row: Row) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    # A file or pipe gets whole lines: folding at 80 columns would break what reads them.
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    # A file or pipe gets whole lines: folding them would break what reads them.
+    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)

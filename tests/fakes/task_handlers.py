@@ -15,7 +15,7 @@ from datamgr.worker import TaskContext
 
 HANDLERS = {
     name: f"task_handlers:{name}"
-    for name in ("hold", "steps", "partly", "refuse", "crash", "no_json", "report")
+    for name in ("hold", "steps", "partly", "refuse", "crash", "no_json", "nothing", "report")
 }
 
 
@@ -23,9 +23,7 @@ def hold(context: TaskContext, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Runs until the file `until` exists."""
     note(context, "begin")
     try:
-        while not Path(params["until"]).exists():
-            context.checkpoint()
-            time.sleep(0.01)
+        wait_for(Path(params["until"]), context)
     except BaseException as stop:
         note(context, type(stop).__name__)
         raise
@@ -52,9 +50,7 @@ def steps(context: TaskContext, params: Mapping[str, Any]) -> Mapping[str, Any]:
 def report(context: TaskContext, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Tells a progress, waits for `until`, tells another one."""
     context.progress(3, 10, "files", "in /a\udc80\0b")
-    while not Path(params["until"]).exists():
-        context.checkpoint()
-        time.sleep(0.01)
+    wait_for(Path(params["until"]), context)
     context.progress(10, 10, "files")
     return {}
 
@@ -73,6 +69,19 @@ def crash(context: TaskContext, params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def no_json(context: TaskContext, params: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"path": Path("/")}
+
+
+def nothing(context: TaskContext, params: Mapping[str, Any]) -> Any:
+    return None
+
+
+def wait_for(file: Path, context: TaskContext) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        context.checkpoint()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{file} has not come")
+        time.sleep(0.01)
 
 
 def note(context: TaskContext, event: str) -> None:

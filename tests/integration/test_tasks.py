@@ -284,6 +284,8 @@ def test_only_its_owner_and_staff_may_cancel_and_that_is_audited(
 def test_a_task_that_does_not_exist_is_not_found(database: Database) -> None:
     with database.transaction() as session, pytest.raises(NotFoundError, match="task 99"):
         tasks.cancel(session, STAFF, 99)
+    with database.transaction() as session, pytest.raises(NotFoundError, match=f"task {10**30}"):
+        tasks.get(session, 10**30)
     with database.transaction() as session, pytest.raises(NotFoundError, match="task 99"):
         tasks.get(session, 99)
 

@@ -19,6 +19,7 @@ from datamgr.cli import main, up
 from datamgr.config import Settings
 from datamgr.daemon import Stop
 from datamgr.errors import InvalidError
+from datamgr.postgres_place import Place
 from datamgr.supervisor import Supervisor, Timing
 
 HASTY = Timing(grace_s=0.5, restart_first_s=0.01, restart_cap_s=0.04, healthy_s=60)
@@ -163,9 +164,9 @@ def test_a_log_line_is_shown_as_text_and_other_lines_as_they_are() -> None:
 
 
 @contextmanager
-def up_process() -> Iterator[subprocess.Popen[str]]:
+def up_process(*options: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "datamgr.cli.main", "up"],
+        [sys.executable, "-m", "datamgr.cli.main", *options, "up"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -176,13 +177,17 @@ def up_process() -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def worker_started(process: subprocess.Popen[str]) -> int:
-    """Reads until a worker is started; its process number."""
+def read_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     assert process.stdout is not None
     for line in process.stdout:
-        if match := re.fullmatch(r"up     \| worker started, process (\d+)\n", line):
-            return int(match[1])
-    raise AssertionError("no worker was started")
+        if match := re.fullmatch(pattern, line):
+            return match
+    raise AssertionError(f"up has ended without a line like {pattern}")
+
+
+def worker_started(process: subprocess.Popen[str]) -> int:
+    """Reads until a worker is started; its process number."""
+    return int(read_until(process, r"up     \| worker started, process (\d+)\n")[1])
 
 
 def alive(pid: int) -> bool:
@@ -195,14 +200,13 @@ def only_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("only_worker")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_restarts_a_killed_worker_and_stops_when_asked(number: signal.Signals) -> None:
+def test_up_restarts_a_killed_worker_and_stops_at_ctrl_c() -> None:
     with up_process() as process:
         first = worker_started(process)
         os.kill(first, signal.SIGKILL)
         second = worker_started(process)
         assert alive(second) and not alive(first)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
         assert process.returncode == 0
     assert not alive(second)
@@ -219,23 +223,37 @@ def test_when_up_is_killed_its_services_end() -> None:
 
 
 @pytest.mark.usefixtures("only_worker")
-def test_when_up_is_killed_a_worker_that_runs_ends_properly() -> None:
+def test_when_up_is_killed_a_worker_at_work_ends() -> None:
     with up_process() as process:
         pid = worker_started(process)
-        # It has its own way to stop as soon as it has one connection to the database.
-        eventually(lambda: listens(pid), "the worker is at work")
+        read_until(process, r"worker \| .* waits for tasks of the kinds scan\n")
         process.kill()
         eventually(lambda: not alive(pid), "the end of the worker")
 
 
-def listens(pid: int) -> bool:
-    return any(
-        connection.raddr or connection.fd >= 0
-        for connection in psutil.Process(pid).net_connections("unix")
-    )
-
-
 @pytest.mark.usefixtures("only_worker")
-def test_up_uses_the_configuration_it_was_given(tmp_path: Path, settings: Settings) -> None:
-    """The worker refuses a setting: `up` ends with that sentence instead of trying for ever."""
-    assert main.run(["--config", str(tmp_path / "none.toml"), "up"]) == 3
+def test_services_get_the_configuration_file_of_up(tmp_path: Path) -> None:
+    file = tmp_path / "datamgr.toml"
+    file.write_text("[web]\nport = 0\n")
+    with up_process("--config", str(file)) as process:
+        arguments = psutil.Process(worker_started(process)).cmdline()
+    assert arguments[-3:] == ["--config", str(file), "worker"]
+
+
+def test_the_embedded_database_lives_as_long_as_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It survives the worker that used it, and stops after the services at SIGTERM."""
+    monkeypatch.setenv("DATAMGR_UP__SERVICES", json.dumps(["worker"]))
+    place = Place.under(tmp_path / "state")
+    with up_process() as process:
+        worker = worker_started(process)
+        postmaster = place.postmaster()
+        assert postmaster is not None
+        os.kill(worker, signal.SIGKILL)
+        worker_started(process)
+        assert place.postmaster() == postmaster
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert not alive(postmaster)

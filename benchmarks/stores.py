@@ -1,0 +1,124 @@
+"""Synthetic scan stores of realistic shape, without the files they speak of."""
+
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from scanners import parts, record
+from scanners.store import Manifest, ScanStore
+
+FILES_PER_DIRECTORY = 30
+PROJECTS, USERS, GROUPS = 60, 400, 60
+HARD_LINKED = 0.01
+YEAR_S = 365 * 86400
+
+
+def make(store_dir: Path, filesystem: str, scan_id: int, entries: int, seed: int = 1) -> None:
+    """A complete scan: 30 files a directory, depth 5 to 12, Pareto sizes, 1 % hard links."""
+    chance = np.random.default_rng(seed)
+    directories = max(entries // (FILES_PER_DIRECTORY + 1), PROJECTS + 1)
+    store = ScanStore(store_dir, filesystem)
+    partial = store.begin(scan_id)
+    _write_dirs(partial, directories, chance)
+    _write_entries(partial, directories, entries - directories, chance)
+    now = datetime.now(UTC)
+    manifest = Manifest(
+        filesystem=filesystem,
+        scan_id=scan_id,
+        source="synthetic",
+        host=socket.gethostname(),
+        roots_b64=("L3N5bnRo",),  # /synth
+        started_at=now,
+        finished_at=now,
+        entries=entries - directories,
+        directories=directories,
+        errors={},
+        atime_policy="relatime",
+    )
+    store.complete(scan_id, manifest)
+
+
+def _write_dirs(partial: Path, directories: int, chance: np.random.Generator) -> None:
+    """Directory 1 is the root, the next are projects, each other one hangs below a recent one."""
+    parents = np.zeros(directories + 1, np.int64)
+    paths: list[bytes] = [b"", b"/synth"]
+    ancestors: list[list[int]] = [[], [1]]
+    back = chance.integers(1, 40 * PROJECTS, directories + 1)
+    for number in range(2, directories + 1):
+        parent = 1 if number <= PROJECTS + 1 else max(2, number - int(back[number]))
+        while len(ancestors[parent]) > 12:
+            parent = int(parents[parent])
+        parents[number] = parent
+        paths.append(paths[parent] + b"/dir-%06x" % number)
+        ancestors.append([*ancestors[parent], number])
+    writer = parts.PartWriter(partial, "dirs", 0)
+    for begin in range(1, directories + 1, parts.ROW_GROUP_ROWS):
+        end = min(begin + parts.ROW_GROUP_ROWS, directories + 1)
+        rows = end - begin
+        parent_ids = pa.array(
+            [None if n == 1 else int(parents[n]) for n in range(begin, end)], pa.int64()
+        )
+        depths = pa.array([len(a) - 1 for a in ancestors[begin:end]], pa.int32())
+        writer.write(
+            [
+                pa.array(np.arange(begin, end), pa.int64()),
+                parent_ids,
+                pa.array(paths[begin:end], pa.binary()),
+                depths,
+                pa.array(ancestors[begin:end], pa.list_(pa.int64())),
+                pa.nulls(rows, pa.string()),
+                *_inodes(rows, chance, 0o040755, begin, np.full(rows, 4096)),
+            ]
+        )
+    writer.close()
+
+
+def _write_entries(
+    partial: Path, directories: int, files: int, chance: np.random.Generator
+) -> None:
+    writer = parts.PartWriter(partial, "entries", 0)
+    for begin in range(0, files, parts.ROW_GROUP_ROWS):
+        rows = min(parts.ROW_GROUP_ROWS, files - begin)
+        numbers = np.arange(begin, begin + rows)
+        sizes = np.minimum(2000 * chance.pareto(0.9, rows), 1e13).astype(np.int64)
+        writer.write(
+            [
+                pa.array(1 + numbers * directories // files, pa.int64()),
+                pa.array([b"result-%08d.h5" % n for n in numbers.tolist()], pa.binary()),
+                pa.array(["f"]).take(pa.array(np.zeros(rows, np.int64))),
+                *_inodes(rows, chance, 0o100644, directories + begin + 1, sizes),
+            ]
+        )
+    writer.close()
+
+
+def _inodes(
+    rows: int, chance: np.random.Generator, mode: int, first: int, sizes: np.ndarray
+) -> list[pa.Array]:
+    """The columns that all inodes have, in the order of the schemas."""
+    now = int(time.time())
+    ages = np.sort(chance.integers(0, 4 * YEAR_S, (3, rows)), axis=0)
+    inodes = first + np.arange(rows)
+    linked = chance.random(rows) < HARD_LINKED if mode & 0o100000 else np.zeros(rows, bool)
+    # Linked names come in pairs: odd ones share the inode of the name before them.
+    inodes = np.where(linked, inodes & ~np.int64(1), inodes)
+    users = (first // 5000 + chance.integers(0, 3, rows)) % USERS
+    columns = [
+        np.full(rows, mode),
+        inodes,
+        np.full(rows, 2049),
+        np.where(linked, 2, 1),
+        10_000 + users,
+        np.full(rows, 20_000 + first // 20_000 % GROUPS),
+        sizes,
+        now - ages[0],
+        now - ages[1],
+        now - ages[2],
+        (sizes + 4095) // 4096 * 4096,
+    ]
+    types = [field.type for field in record.ENTRIES][3:]
+    return [pa.array(c, t) for c, t in zip(columns, types, strict=True)]

@@ -1,0 +1,1 @@
+"""The web application: one FastAPI app over the features' routers and the pages."""

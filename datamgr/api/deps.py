@@ -1,0 +1,30 @@
+"""What routes ask for: a session to read with, and query parameters that several share."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import Depends, Query, Request
+from sqlalchemy import orm
+
+from datamgr.db import Database
+
+
+def read_session(request: Request) -> Iterator[orm.Session]:
+    """A read-only transaction for one request, which sees one state of the database throughout.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    database: Database = request.app.state.database
+    with database.transaction(read_only=True) as session:
+        # A scan published between two queries of a page would show two truths on it.
+        session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        yield session
+
+
+# Ended before the answer is sent, so that a slow reader keeps no transaction open.
+ReadSession = Annotated[orm.Session, Depends(read_session, scope="function")]
+
+# PostgreSQL's text cannot hold the character NUL.
+Name = Annotated[str | None, Query(max_length=256, pattern=r"^[^\x00]*$")]

@@ -1,0 +1,80 @@
+"""docs/json.md says which keys each JSON output has; here every command is asked."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamgr.cli import main
+from datamgr.config import Settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "json.md"
+
+
+def documented() -> dict[str, tuple[set[str], set[str]]]:
+    """The keys beside `rows` and the keys of a row, by schema, as the page lists them."""
+    found = {}
+    for section in PAGE.read_text().split("\n## ")[1:]:
+        schema = section.split("\n", 1)[0].strip("` ")
+        lines = dict(re.findall(r"^- (head|rows): (.*)$", section, re.MULTILINE))
+        found[schema] = tuple(set(re.findall(r"`(\w+)`", lines[k])) for k in ("head", "rows"))
+    return found  # type: ignore[return-value]
+
+
+@pytest.fixture
+def outputs(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """One output of each schema, from a small tree with a project, a user and an error."""
+    tree = tmp_path / "tree"
+    (tree / "alpha" / "deep").mkdir(parents=True)
+    (tree / "alpha" / "deep" / "file").write_bytes(b"x" * 5000)
+    os.environ["DATAMGR_SCAN__MAX_DEPTH"] = "1"  # so that `deep` is an error
+    collected: dict[str, dict[str, Any]] = {}
+
+    def ask(*argv: str) -> None:
+        assert main.run([*argv, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        collected[answer["schema"]] = answer
+
+    try:
+        path, name = str(tree), "fs"
+        ask("db", "upgrade")
+        ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root")
+        ask("project", "set", "alpha", "--quota-inodes", "10")
+        ask("scan", "run", path, "--name", name)
+        (tree / "alpha" / "second").write_bytes(b"y" * 9000)
+        ask("scan", "run", path, "--name", name)
+        ask("scan", "run", path, "--name", name, "--no-wait")
+        for argv in (
+            "scan list", "scan show 2", "scan publish", "project list", "usage", "usage --by user",
+            "usage --by group", "usage top --files", "usage top --dirs", "usage age",
+            f"usage dir {path}", "usage growth", "db status", "config show", "task list",
+            "task show 1", "task cancel 1", "scan remove 1", "project remove alpha",
+        ):  # fmt: skip
+            ask(*argv.split(" "))
+    finally:
+        del os.environ["DATAMGR_SCAN__MAX_DEPTH"]
+    return collected
+
+
+def test_every_json_output_has_exactly_the_documented_keys(outputs: Any) -> None:
+    """A key that appears or goes is a change for every program that reads it."""
+    actual = {
+        schema: (
+            set(answer) - {"schema", "rows"},
+            {key for row in answer["rows"] for key in row},
+        )
+        for schema, answer in outputs.items()
+    }
+    assert actual == documented()
+
+
+def test_every_size_in_json_is_a_whole_number_of_bytes(outputs: Any) -> None:
+    """Programs get bytes; only people get units."""
+    for answer in outputs.values():
+        for row in answer["rows"]:
+            for key, value in row.items():
+                if key.endswith("_bytes"):
+                    assert value is None or isinstance(value, int), (answer["schema"], key)
