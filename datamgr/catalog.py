@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql
 
 from datamgr import audit, identity
 from datamgr.db import Base
@@ -82,6 +83,9 @@ class ProjectChange:
 
 NO_QUOTA = 0
 
+# What the index of paths takes. Source: PostgreSQL, "B-Tree Indexes": a third of a page.
+MAX_PATH_BYTES = 2600
+
 
 def filesystem(session: orm.Session, name: str) -> FileSystem:
     """The file system of this name.
@@ -105,12 +109,12 @@ def ensure_filesystem(session: orm.Session, name: str) -> FileSystem:
         raise InvalidError(
             f"{name!r} is no name for a file system; use letters, digits, - and _, such as cfs"
         )
-    found = session.scalar(sa.select(FileSystem).where(FileSystem.name == name))
-    if found is None:
-        found = FileSystem(name=name)
-        session.add(found)
-        session.flush()
-    return found
+    session.execute(
+        postgresql.insert(FileSystem)
+        .values(name=name)
+        .on_conflict_do_nothing(index_elements=[FileSystem.name])
+    )
+    return filesystem(session, name)
 
 
 def project(session: orm.Session, name: str) -> Project:
@@ -149,7 +153,7 @@ def add_project(session: orm.Session, caller: Caller, name: str, change: Project
     added = Project(name=name)
     _apply(session, added, change)
     session.add(added)
-    session.flush()
+    _flush(session, added)
     audit.record(session, caller, "project.add", name, _detail(added))
     return added
 
@@ -164,7 +168,7 @@ def set_project(session: orm.Session, caller: Caller, name: str, change: Project
     changed = project(session, name)
     before = _detail(changed)
     _apply(session, changed, change)
-    session.flush()
+    _flush(session, changed)
     audit.record(
         session, caller, "project.set", name, {"before": before, "after": _detail(changed)}
     )
@@ -192,8 +196,26 @@ def require_manager(session: orm.Session, caller: Caller, action: str) -> None:
     Raises:
         ForbiddenError: the caller is neither.
     """
-    if not caller.is_staff and not _owns_database(session):
+    if not is_manager(session, caller):
         raise ForbiddenError(f"{caller.username} may not {action}: that is for staff")
+
+
+def is_manager(session: orm.Session, caller: Caller) -> bool:
+    """Whether the caller is staff or, on an own machine, whoever owns the embedded database."""
+    # A session is this process': it says nothing of somebody else for whom the process asks.
+    return caller.is_staff or (caller.uid == os.getuid() and _owns_database(session))
+
+
+def projects_of(session: orm.Session, caller: Caller) -> list[Project]:
+    """The registered projects of whose unix group the caller is, or PI, or proxy."""
+    # Groups and accounts may have been given by number.
+    groups = {name for gid in caller.gids for name in (identity.group_name_of(gid), str(gid))}
+    names = {caller.username, str(caller.uid)}
+    return [
+        found
+        for found in projects(session)
+        if found.unix_group in groups or any(m.username in names for m in found.members)
+    ]
 
 
 def real_directory(path: str | bytes) -> bytes:
@@ -228,13 +250,14 @@ def _owns_database(session: orm.Session) -> bool:
 
 def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None:
     if change.path is not None:
-        target.path = real_directory(change.path)
-        with session.no_autoflush:
-            other = session.scalar(sa.select(Project).where(Project.path == target.path))
+        path = real_directory(change.path)
+        shown = os.fsdecode(path)
+        if len(path) > MAX_PATH_BYTES:
+            raise InvalidError(f"{shown} is too long: at most {MAX_PATH_BYTES} bytes")
+        other = session.scalar(sa.select(Project).where(Project.path == path))
         if other is not None and other is not target:
-            raise ConflictError(
-                f"{os.fsdecode(target.path)} is the path of project {other.name!r} already"
-            )
+            raise ConflictError(f"{shown} is the path of project {other.name!r} already")
+        target.path = path
     if change.unix_group is not None:
         identity.gid_of(change.unix_group)
         target.unix_group = change.unix_group
@@ -250,6 +273,17 @@ def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None
             ProjectMember(username=pi, role=ProjectRole.PI) for pi in dict.fromkeys(change.pis)
         ]
         target.members = kept + named
+
+
+def _flush(session: orm.Session, changed: Project) -> None:
+    """Write a project, unless somebody else was faster since the checks."""
+    name = changed.name
+    try:
+        session.flush()
+    except sa.exc.IntegrityError as error:
+        raise ConflictError(
+            f"name or path of project {name!r} were just given to another; look and try again"
+        ) from error
 
 
 def _detail(target: Project) -> dict[str, object]:

@@ -3,28 +3,17 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from datamgr import units
+from datamgr.config_nightly import AlertSettings, NightlySettings
+from datamgr.config_types import AbsolutePath, Seconds, Section, absolute
 from datamgr.errors import InvalidError, NotFoundError
 
 ENVIRONMENT_PREFIX = "DATAMGR_"
 SYSTEM_CONFIG = Path("/etc/datamgr/datamgr.toml")
-
-
-def _absolute(value: object) -> Path:
-    return Path(str(value)).expanduser().absolute()
-
-
-def _span(value: object) -> object:
-    return units.parse_duration_s(value) if isinstance(value, str) else value
-
-
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-Seconds = Annotated[float, BeforeValidator(_span)]
 
 
 def default_state_dir() -> Path:
@@ -35,13 +24,7 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/datamgr")
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return _absolute(base) / "datamgr"
-
-
-class Section(BaseModel):
-    """Common to all sections: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    return absolute(base) / "datamgr"
 
 
 class DatabaseSettings(Section):
@@ -78,8 +61,29 @@ class ScanSettings(Section):
     top_files: int = Field(
         100, ge=1, le=10_000, description="Biggest files kept per project and user."
     )
+    trust_listed_modes: bool = Field(
+        False,
+        description="Whether imported lists show directories by their modes. Lists say nothing "
+        "of access control lists, so without this only staff sees into imported scans.",
+    )
     engine_memory: str | None = Field(
         None, description="Memory limit of a roll-up, such as `4GB`; default the engine's own."
+    )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="`duckdb` works in the scanning process; `spark` walks and rolls up on "
+        "`spark_master`, with the same results.",
+    )
+    spark_master: str = Field(
+        "local[*]",
+        min_length=1,
+        description="Where Spark runs: `local[*]` on this machine's cores, "
+        "`spark://host:7077`, `yarn`, `k8s://…`. See docs/howto/spark.md.",
+    )
+    spark_conf: dict[str, str] = Field(
+        default_factory=dict,
+        description="Spark's own settings, passed on as they are, such as "
+        '`{ "spark.executor.memory" = "8g" }`.',
     )
 
 
@@ -140,6 +144,8 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     tasks: TaskSettings = TaskSettings()
     identity: IdentitySettings = IdentitySettings()
+    nightly: NightlySettings = NightlySettings()
+    alerts: AlertSettings = AlertSettings()
     up: UpSettings = UpSettings()
 
     @classmethod
@@ -168,12 +174,12 @@ def find_config(explicit: str | None) -> Path | None:
     """
     named = explicit or os.environ.get("DATAMGR_CONFIG")
     if named:
-        path = _absolute(named)
+        path = absolute(named)
         if not path.is_file():
             raise NotFoundError(f"the configuration file {path} does not exist")
         return path
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    for path in (_absolute(base) / "datamgr" / "datamgr.toml", SYSTEM_CONFIG):
+    for path in (absolute(base) / "datamgr" / "datamgr.toml", SYSTEM_CONFIG):
         if path.is_file():
             return path
     return None

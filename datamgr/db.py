@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from datamgr import embedded, migrations
 from datamgr.config import Settings
-from datamgr.errors import UnavailableError
+from datamgr.errors import InvalidError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ def explained() -> Iterator[None]:
 
     Raises:
         UnavailableError: the connection failed or broke, or the server is out of resources.
+        InvalidError: a text is no UTF-8, as an argument of a command may be.
     """
     try:
         yield
@@ -130,6 +131,8 @@ def explained() -> Iterator[None]:
         said = str(error.orig).strip().splitlines()
         reason = said[0] if said else "no reason given"
         raise UnavailableError(f"the database does not answer: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"{error.object!r} is no valid UTF-8") from error
 
 
 def copy_csv(

@@ -59,7 +59,7 @@ def uid_of(username: str) -> int:
     Raises:
         NotFoundError: there is no such account.
     """
-    if username.isdecimal():
+    if _is_number(username):
         return int(username)
     try:
         return pwd.getpwnam(username).pw_uid
@@ -73,12 +73,17 @@ def gid_of(group: str) -> int:
     Raises:
         NotFoundError: there is no such group.
     """
-    if group.isdecimal():
+    if _is_number(group):
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise NotFoundError(f"there is no unix group {group!r} on this machine") from None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a number that the kernel gives to accounts and groups. Source: chown(2)."""
+    return text.isdecimal() and len(text) <= 10 and int(text) < 2**32 - 1
 
 
 def username_of(uid: int) -> str:

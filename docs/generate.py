@@ -1,11 +1,13 @@
 """Write the generated pages: docs/config.md from the settings."""
 
 import sys
+import typing
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from datamgr.config import Section, Settings
+from datamgr.config import Settings
+from datamgr.config_types import Section
 
 HEADER = """# Settings
 
@@ -28,11 +30,22 @@ def config_page() -> str:
         if _is_section(section):
             parts.append(f"\n## `[{name}]`\n\n{(section.__doc__ or '').strip()}\n\n")
             parts.append(_table(section, list(section.model_fields)))
+            for key, inner in _repeated(section).items():
+                parts.append(f"\n### `[[{name}.{key}]]`\n\n{(inner.__doc__ or '').strip()}\n\n")
+                parts.append(_table(inner, list(inner.model_fields)))
     return "".join(parts)
 
 
 def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _repeated(section: type[Section]) -> dict[str, type[Section]]:
+    """The settings of a section that are lists of tables, with the model of one."""
+    items = {
+        name: typing.get_args(field.annotation) for name, field in section.model_fields.items()
+    }
+    return {name: args[0] for name, args in items.items() if args and _is_section(args[0])}
 
 
 def _table(model: type, names: list[str]) -> str:

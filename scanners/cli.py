@@ -13,7 +13,7 @@ from datamgr.config import Settings
 from datamgr.db import Database, open_database
 from datamgr.errors import NotFoundError
 from datamgr.units import format_count
-from scanners import parts, queries, record, retention, store
+from scanners import engine_options, import_cli, parts, queries, record, retention, store
 from scanners import publish as publishing
 from scanners import scan as scanning
 from scanners import tasks as queued
@@ -40,10 +40,11 @@ def scan() -> None:
     """
 
 
+scan.add_command(import_cli.import_)
+
+
 @scan.command()
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, required=True, type=options.PATH, metavar="PATH...")
 @click.option(
     "--name",
     "filesystem",
@@ -57,7 +58,7 @@ def scan() -> None:
 @click.option("--cross-mounts", is_flag=True, help="Enter other file systems mounted below PATH.")
 @click.option("--no-wait", is_flag=True, help="Queue the scan for `datamgr worker` and return.")
 @options.as_json
-@options.pass_settings
+@engine_options.pass_settings
 def run(
     settings: Settings,
     paths: tuple[bytes, ...],
@@ -201,7 +202,7 @@ _SHOW_COLUMNS = [
 @scan.command()
 @click.argument("scan_id", metavar="[ID]", type=int, required=False)
 @options.as_json
-@options.pass_settings
+@engine_options.pass_settings
 def publish(settings: Settings, scan_id: int | None, as_json: bool) -> None:
     """Roll scan ID up again and publish it; default the newest complete scan.
 
@@ -213,7 +214,7 @@ def publish(settings: Settings, scan_id: int | None, as_json: bool) -> None:
             if scan_id is None and not complete:
                 raise NotFoundError("there is no complete scan; run `datamgr scan run`")
         chosen = complete[-1] if scan_id is None else scan_id
-        publishing.publish(settings, database, chosen)
+        publishing.publish_again(settings, database, chosen)
     if as_json:
         output.emit("scan.publish", [{"id": chosen}])
     else:

@@ -7,18 +7,20 @@ from pathlib import Path
 import click
 from sqlalchemy import orm
 
+from datamgr import identity
 from datamgr.cli import options
 from datamgr.config import Settings
 from datamgr.db import open_database
-from scanners import cli, growth, queries, usage_cli
+from scanners import cli, growth, queries, usage_cli, visibility
 from scanners.queries import Selection
 from scanners.scan import ScanRequest
+from scanners.visibility import Visibility
 
 TOP = 10
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=bytes), required=False)
+@click.argument("path", type=options.PATH, required=False)
 @click.option("--once", is_flag=True, help="End after the report instead of serving the page.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page; default web.port.")
 @options.pass_settings
@@ -35,7 +37,8 @@ def demo(settings: Settings, path: bytes | None, once: bool, port: int | None) -
         scan_id = cli.run_with_progress(settings, database, request)
         with database.transaction(read_only=True) as session:
             click.echo(cli.summary(cli.scan_row(session, scan_id)) + "\n")
-            report(session, Selection(filesystem))
+            visible = visibility.of(session, identity.current(settings))
+            report(session, visible, Selection(filesystem))
     if not once:
         from datamgr.cli import web
 
@@ -48,17 +51,17 @@ def filesystem_name(root: bytes) -> str:
     return b"-".join(words).decode("ascii")[-60:].strip("-") or "root"
 
 
-def report(session: orm.Session, selection: Selection) -> None:
+def report(session: orm.Session, visible: Visibility, selection: Selection) -> None:
     """Print the usage of a file system as tables, and what grew since the scan before."""
-    usage_cli.show_projects(queries.projects(session, selection))
+    usage_cli.show_projects(queries.projects(session, visible, selection))
     for owner in ("user", "group"):
-        usage_cli.show_owners(queries.by_owner(session, selection, owner), owner)
-    usage_cli.show_top(queries.top_files(session, selection, TOP), "files")
-    usage_cli.show_top(queries.top_directories(session, selection, TOP), "dirs")
-    usage_cli.show_ages(queries.ages_of_files(session, selection, "mtime"), "mtime")
-    pairs = growth.scan_pairs(session, selection)
+        usage_cli.show_owners(queries.by_owner(session, visible, selection, owner), owner)
+    usage_cli.show_top(queries.top_files(session, visible, selection, TOP), "files")
+    usage_cli.show_top(queries.top_directories(session, visible, selection, TOP), "dirs")
+    usage_cli.show_ages(queries.ages_of_files(session, visible, selection, "mtime"), "mtime")
+    pairs = growth.scan_pairs(session, visible, selection)
     for pair in pairs:
-        rows = growth.changes(session, pair, selection, TOP)
+        rows = growth.changes(session, visible, pair, selection, TOP)
         usage_cli.show_growth(pair, rows)
     if not pairs:
         click.echo("Run this again later: a second scan shows what grew.\n")

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from scanners import nofollow
+from scanners.access import above_root
+
 # Longest path that one system call takes, its final NUL included. Source: path_resolution(7).
 PATH_MAX = 4096
 
@@ -21,7 +24,7 @@ class Frame:
     """A listed directory and its subdirectories that are still to visit.
 
     Names and inode numbers are two lists, for a directory may have a million subdirectories.
-    `dir_id` is ABOVE_ROOT above a root.
+    `dir_id` is ABOVE_ROOT above a root. `access` says who may list it, see `scanners.access`.
     """
 
     path: bytes
@@ -30,6 +33,8 @@ class Frame:
     device: int
     names: list[bytes] = field(default_factory=list)
     inodes: list[int] = field(default_factory=list)
+    # A mode above a root that changes during a walk makes it no other root.
+    access: str = field(default="", compare=False)
 
     def add(self, name: bytes, inode: int) -> None:
         """Remember a subdirectory."""
@@ -50,6 +55,7 @@ class Frame:
             self.device,
             self.names[half:],
             self.inodes[half:],
+            self.access,
         )
         del self.names[half:], self.inodes[half:]
         return other
@@ -62,24 +68,25 @@ def root_frame(root: bytes) -> Frame:
         OSError: the root vanished.
     """
     status = os.stat(root, follow_symlinks=False)
-    return Frame(b"", ABOVE_ROOT, (), status.st_dev, [root], [status.st_ino])
+    inodes = [status.st_ino]
+    return Frame(b"", ABOVE_ROOT, (), status.st_dev, [root], inodes, above_root(root))
 
 
 def open_directory(path: bytes) -> int:
-    """A descriptor of the directory at an absolute path of any length; links are not followed
-    at its end.
+    """A descriptor of the directory at an absolute path of any length, through no symbolic link.
 
     The access time of the directory stays as it is where the account may ask for that.
 
     Raises:
-        OSError: as open(2).
+        OSError: as open(2); ELOOP or ENOTDIR for a symbolic link.
     """
-    if len(path) < PATH_MAX:
+    limit = PATH_MAX if nofollow.takes_paths() else 0
+    if len(path) < limit:
         return _open_at(path, None)
     descriptor = os.open("/", _STEP)
     try:
-        for piece in _pieces(path):
-            deeper = os.open(piece, _STEP, dir_fd=descriptor)
+        for piece in _pieces(path, limit):
+            deeper = nofollow.open_at(piece, _STEP, descriptor)
             os.close(descriptor)
             descriptor = deeper
         return _open_at(b".", descriptor)
@@ -100,21 +107,21 @@ def parent_of(path: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _open_at(path: bytes, parent: int | None) -> int:
     try:
-        return os.open(path, _OPEN | os.O_NOATIME, dir_fd=parent)
+        return nofollow.open_at(path, _OPEN | os.O_NOATIME, parent)
     except OSError as error:
         if error.errno != errno.EPERM:
             raise
     # O_NOATIME is for the owner and root only. Source: open(2).
-    return os.open(path, _OPEN, dir_fd=parent)
+    return nofollow.open_at(path, _OPEN, parent)
 
 
-def _pieces(path: bytes) -> list[bytes]:
-    """The path cut at slashes into relative pieces that one system call takes each."""
+def _pieces(path: bytes, limit: int) -> list[bytes]:
+    """The path cut at slashes into relative pieces of at most `limit` bytes, one name at least."""
     pieces: list[bytes] = []
     for name in path.split(b"/"):
         if not name:
             continue
-        if pieces and len(pieces[-1]) + len(name) + 2 <= PATH_MAX:
+        if pieces and len(pieces[-1]) + len(name) + 2 <= limit:
             pieces[-1] += b"/" + name
         else:
             pieces.append(name)

@@ -1,7 +1,7 @@
 """Where roll-ups run: an ibis backend, and how a scan's Parquet files become its tables."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -10,8 +10,11 @@ import ibis
 import pyarrow as pa
 from ibis.expr import types as ir
 
+from datamgr.config import Settings
+from datamgr.db import Database
 from datamgr.errors import UnavailableError
 from scanners import parts, record
+from scanners.store import Manifest, ScanStore
 
 
 class Engine(Protocol):
@@ -31,6 +34,19 @@ class Engine(Protocol):
 
         Raises:
             UnavailableError: out of memory or scratch space.
+        """
+
+    def load_ahead(
+        self,
+        database: Database,
+        store: ScanStore,
+        manifest: Manifest,
+        directories: Callable[[], ir.Table],
+    ) -> str | None:
+        """Where this engine's own processes load, the table into which they put the directories.
+
+        Raises:
+            UnavailableError: they gave up.
         """
 
 
@@ -73,9 +89,29 @@ class DuckDBEngine:
         for batch in self._connection.to_pyarrow_batches(expression, chunk_size=100_000):
             yield batch.cast(schema)
 
+    def load_ahead(self, *_: object) -> None:
+        """Nothing: the rows are in this process, which publishes them."""
+
     def close(self) -> None:
         """Forget everything kept."""
         self._connection.disconnect()
+
+
+@contextmanager
+def opened(settings: Settings, scratch_dir: Path) -> Iterator[Engine]:
+    """The configured engine, for one roll-up.
+
+    Raises:
+        UnavailableError: out of memory or scratch space, or Spark or Java is missing.
+    """
+    if settings.scan.engine == "spark":
+        from scanners import spark_engine
+
+        with spark_engine.spark_engine(settings) as engine:
+            yield engine
+    else:
+        with duckdb_engine(scratch_dir, settings.scan.engine_memory) as engine:
+            yield engine
 
 
 @contextmanager
@@ -100,5 +136,6 @@ def duckdb_engine(
             "the roll-up ran out of memory; raise scan.engine_memory or free space for "
             f"scratch files in {scratch_dir}"
         ) from error
-    except duckdb.IOException as error:
-        raise UnavailableError(f"the roll-up cannot read or write: {error}") from error
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        said = str(error).splitlines()[0]
+        raise UnavailableError(f"the roll-up cannot read or write: {said}") from error

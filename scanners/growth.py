@@ -8,7 +8,9 @@ from sqlalchemy import orm
 
 from datamgr import identity
 from datamgr.errors import NotFoundError
+from scanners import visibility
 from scanners.queries import Row, Selection, fetch, require_scan
+from scanners.visibility import Visibility
 
 # Each current scan with the one before it, or with the last one before :since.
 PAIRS = """
@@ -28,14 +30,15 @@ WHERE n.id = ANY(:scan_ids)
 ORDER BY f.name
 """
 
-PROJECTS = """
+PROJECTS = f"""
 WITH totals AS (
-    SELECT p.scan_id, p.name, coalesce(sum(u.files + u.directories), 0)::bigint AS inodes,
-        coalesce(sum(u.alloc_bytes), 0)::bigint AS alloc_bytes
+    SELECT p.scan_id, p.name, coalesce(sum(u.files + u.directories), 0) AS inodes,
+        coalesce(sum(u.alloc_bytes), 0) AS alloc_bytes
     FROM scan_project p
     LEFT JOIN usage u ON u.scan_id = p.scan_id AND u.project_number = p.number
     WHERE p.scan_id IN (:old_id, :new_id)
         AND (CAST(:project AS text) IS NULL OR p.name = :project)
+        AND {visibility.PROJECT}
     GROUP BY p.scan_id, p.name
 )
 SELECT coalesce(n.name, o.name) AS project, coalesce(n.inodes, 0) AS inodes,
@@ -47,14 +50,15 @@ FULL JOIN (SELECT * FROM totals WHERE scan_id = :old_id) o ON o.name = n.name
 ORDER BY grown_bytes DESC, grown_inodes DESC, project
 """
 
-USERS = """
+USERS = f"""
 WITH totals AS (
-    SELECT u.scan_id, u.uid, sum(u.files + u.directories)::bigint AS inodes,
-        sum(u.alloc_bytes)::bigint AS alloc_bytes
+    SELECT u.scan_id, u.uid, sum(u.files + u.directories) AS inodes,
+        sum(u.alloc_bytes) AS alloc_bytes
     FROM usage u
     JOIN scan_project p ON p.scan_id = u.scan_id AND p.number = u.project_number
     WHERE u.scan_id IN (:old_id, :new_id)
         AND (CAST(:project AS text) IS NULL OR p.name = :project)
+        AND {visibility.PROJECT}
     GROUP BY u.scan_id, u.uid
 )
 SELECT coalesce(n.uid, o.uid) AS uid, coalesce(n.inodes, 0) AS inodes,
@@ -68,9 +72,9 @@ ORDER BY grown_bytes DESC, grown_inodes DESC, uid
 
 # Directories that changed, most grown first. Those above the projects are left out, and so is
 # every directory whose growth is that of one directory in it: the deepest one says where it is.
-DIRECTORIES = """
+DIRECTORIES = f"""
 WITH new AS (
-    SELECT d.dir_id, d.parent_id, d.path, d.depth, d.project_number,
+    SELECT d.scan_id, d.dir_id, d.parent_id, d.path, d.depth, d.project_number, d.access_id,
         d.files + d.directories AS inodes, d.alloc_bytes
     FROM directory d
     WHERE d.scan_id = :new_id
@@ -87,6 +91,7 @@ WITH new AS (
     LEFT JOIN old o ON o.path = n.path
     WHERE (n.alloc_bytes > coalesce(o.alloc_bytes, 0) OR n.inodes > coalesce(o.inodes, 0))
         AND (CAST(:project AS text) IS NULL OR p.name = :project)
+        AND {visibility.PROJECT} AND {visibility.ACCESS.format("n")}
 )
 SELECT c.path, c.project, c.inodes, c.alloc_bytes, c.grown_inodes, c.grown_bytes
 FROM changed c
@@ -101,7 +106,10 @@ LIMIT :number
 
 
 def scan_pairs(
-    session: orm.Session, selection: Selection, since: datetime | None = None
+    session: orm.Session,
+    visible: Visibility,
+    selection: Selection,
+    since: datetime | None = None,
 ) -> list[Row]:
     """The scans compared, one row a file system: `old_id`, `old_at`, `new_id`, `new_at`.
 
@@ -111,37 +119,49 @@ def scan_pairs(
     Raises:
         NotFoundError: nothing was scanned, or the project is in no current scan.
     """
-    scan_ids = require_scan(session, selection)
+    scan_ids = require_scan(session, visible, selection)
     return fetch(session, PAIRS, {"scan_ids": scan_ids, "since": since})
 
 
-def by_project(session: orm.Session, pair: Row, selection: Selection) -> list[Row]:
+def by_project(
+    session: orm.Session, visible: Visibility, pair: Row, selection: Selection
+) -> list[Row]:
     """How each project grew between the two scans, most first; a vanished one shrank to 0."""
-    return fetch(session, PROJECTS, _parameters(pair, selection))
+    return fetch(session, PROJECTS, _parameters(visible, pair, selection))
 
 
-def by_user(session: orm.Session, pair: Row, selection: Selection) -> list[Row]:
+def by_user(
+    session: orm.Session, visible: Visibility, pair: Row, selection: Selection
+) -> list[Row]:
     """How each user's files grew between the two scans, most first."""
-    rows = fetch(session, USERS, _parameters(pair, selection))
+    rows = fetch(session, USERS, _parameters(visible, pair, selection))
     return [{"user": identity.username_of(row["uid"]), **row} for row in rows]
 
 
-def by_directory(session: orm.Session, pair: Row, selection: Selection, number: int) -> list[Row]:
+def by_directory(
+    session: orm.Session, visible: Visibility, pair: Row, selection: Selection, number: int
+) -> list[Row]:
     """The `number` directories that grew most, each named as deep as its growth reaches."""
-    return fetch(session, DIRECTORIES, _parameters(pair, selection) | {"number": number})
+    parameters = _parameters(visible, pair, selection) | {"number": number}
+    return fetch(session, DIRECTORIES, parameters)
 
 
 def changes(
-    session: orm.Session, pair: Row, selection: Selection, number: int, what: str | None = None
+    session: orm.Session,
+    visible: Visibility,
+    pair: Row,
+    selection: Selection,
+    number: int,
+    what: str | None = None,
 ) -> list[Row]:
     """The growth of one file system by project, user and directory, or by one of these.
 
     `by` says which kind of row it is; of directories there are at most `number`.
     """
     kinds: dict[str, Callable[[], list[Row]]] = {
-        "project": lambda: by_project(session, pair, selection),
-        "user": lambda: by_user(session, pair, selection),
-        "directory": lambda: by_directory(session, pair, selection, number),
+        "project": lambda: by_project(session, visible, pair, selection),
+        "user": lambda: by_user(session, visible, pair, selection),
+        "directory": lambda: by_directory(session, visible, pair, selection, number),
     }
     return [
         {"by": kind, "filesystem": pair["filesystem"], **row}
@@ -152,21 +172,24 @@ def changes(
 
 
 def require_pairs(
-    session: orm.Session, selection: Selection, since: datetime | None = None
+    session: orm.Session,
+    visible: Visibility,
+    selection: Selection,
+    since: datetime | None = None,
 ) -> list[Row]:
     """As `scan_pairs`, but there must be one.
 
     Raises:
         NotFoundError: nothing was scanned twice.
     """
-    pairs = scan_pairs(session, selection, since)
+    pairs = scan_pairs(session, visible, selection, since)
     if not pairs:
         raise NotFoundError("growth needs two scans of a file system and there is one; scan again")
     return pairs
 
 
-def _parameters(pair: Row, selection: Selection) -> dict[str, Any]:
-    return {
+def _parameters(visible: Visibility, pair: Row, selection: Selection) -> dict[str, Any]:
+    return visible.parameters | {
         "old_id": pair["old_id"],
         "new_id": pair["new_id"],
         "project": selection.project,

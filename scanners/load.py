@@ -9,7 +9,7 @@ import pyarrow.csv
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import db
+from datamgr import db, units
 from scanners import models
 from scanners.rollup import Rollup, ScanProject
 
@@ -21,35 +21,50 @@ def publish(
     rollup: Rollup,
     projects: Iterable[ScanProject],
     top_files: int,
+    loaded: str | None = None,
 ) -> None:
     """Replace what the database holds of this scan by its roll-ups; the caller commits.
 
-    A crash before the commit leaves nothing behind: the partition, too, belongs to the
-    transaction.
+    `loaded` is a table that has the directories already (see `spark_load`) and becomes the
+    partition. Without one a crash before the commit leaves nothing behind: the partition, too,
+    belongs to the transaction.
 
     Raises:
         UnavailableError: the engine or the database gave up.
     """
     clear(session, scan.id)
     _insert_projects(session, scan.id, projects)
-    # The partition is a table of its own while it is filled; attaching it builds its indexes.
     partition = partition_name(scan.id)
-    session.execute(sa.text(f"CREATE TABLE {partition} (LIKE directory INCLUDING DEFAULTS)"))
-    _copy(session, partition, scan.id, rollup.batches(rollup.directories()))
+    if loaded:
+        session.execute(sa.text(f"ALTER TABLE {loaded} RENAME TO {partition}"))
+    else:
+        create_detached(session, partition)
+        copy(session, partition, scan.id, rollup.batches(rollup.directories()))
+    drop_unpublished(session, scan.id)
     session.execute(
         sa.text(f"ALTER TABLE {partition} ADD CONSTRAINT own_scan CHECK (scan_id = {scan.id})")
     )
     session.execute(
         sa.text(f"ALTER TABLE directory ATTACH PARTITION {partition} FOR VALUES IN ({scan.id})")
     )
-    _copy(session, "usage", scan.id, rollup.batches(rollup.usage()))
-    _copy(session, "age_bin", scan.id, rollup.batches(rollup.ages()))
-    _copy(
-        session, "top_file", scan.id, map(_with_path, rollup.batches(rollup.top_files(top_files)))
-    )
+    requirements = rollup.rules.requirements
+    if requirements:
+        rules = [
+            {"scan_id": scan.id, "access_id": number, "requirement": text}
+            for number, text in requirements.items()
+        ]
+        session.execute(sa.insert(models.access_rule), rules)
+    copy(session, "usage", scan.id, rollup.batches(rollup.usage()))
+    copy(session, "age_bin", scan.id, rollup.batches(rollup.ages()))
+    copy(session, "top_file", scan.id, map(_with_path, rollup.batches(rollup.top_files(top_files))))
     session.execute(
         sa.text(REMEMBER_HISTORY),
-        {"scan_id": scan.id, "filesystem": filesystem, "scanned_at": scan.started_at},
+        {
+            "scan_id": scan.id,
+            "filesystem": filesystem,
+            "scanned_at": scan.started_at,
+            "most": units.MAX_BIGINT,
+        },
     )
     session.execute(sa.text(f"ANALYZE {partition}"))
 
@@ -60,9 +75,9 @@ INSERT INTO project_history (scan_id, filesystem, project, scanned_at, files, di
     size_bytes, alloc_bytes, files_all_links, size_all_bytes, alloc_all_bytes,
     quota_bytes, quota_inodes)
 SELECT :scan_id, :filesystem, p.name, :scanned_at, coalesce(sum(u.files), 0),
-    coalesce(sum(u.directories), 0), coalesce(sum(u.size_bytes), 0),
+    coalesce(sum(u.directories), 0), least(coalesce(sum(u.size_bytes), 0), :most),
     coalesce(sum(u.alloc_bytes), 0), coalesce(sum(u.files_all_links), 0),
-    coalesce(sum(u.size_all_bytes), 0), coalesce(sum(u.alloc_all_bytes), 0),
+    least(coalesce(sum(u.size_all_bytes), 0), :most), coalesce(sum(u.alloc_all_bytes), 0),
     min(q.quota_bytes), min(q.quota_inodes)
 FROM scan_project p
 LEFT JOIN usage u ON u.scan_id = p.scan_id AND u.project_number = p.number
@@ -75,7 +90,7 @@ GROUP BY p.name
 def clear(session: orm.Session, scan_id: int) -> None:
     """Take a scan's roll-ups out of the database; its history stays unless it is loaded again."""
     session.execute(sa.text(f"DROP TABLE IF EXISTS {partition_name(scan_id)}"))
-    for table in ("usage", "age_bin", "top_file", "scan_project"):
+    for table in ("usage", "age_bin", "top_file", "access_rule", "scan_project"):
         session.execute(
             sa.text(f"DELETE FROM {table} WHERE scan_id = :scan_id"), {"scan_id": scan_id}
         )
@@ -93,6 +108,26 @@ def partition_name(scan_id: int) -> str:
     return f"directory_scan_{int(scan_id)}"
 
 
+def create_detached(session: orm.Session, table: str) -> None:
+    """A table of its own while it is filled; attaching it as a partition builds its indexes."""
+    session.execute(sa.text(f"CREATE TABLE {table} (LIKE directory INCLUDING DEFAULTS)"))
+
+
+def loading_name(scan_id: int, token: str) -> str:
+    """A table that is loaded before the publication; `drop_unpublished` finds it by its name."""
+    return f"{partition_name(scan_id)}_loading_{token}"
+
+
+def drop_unpublished(session: orm.Session, scan_id: int) -> None:
+    """Drop what loads of a scan left that broke off; the caller holds the scan's row locked."""
+    found = session.scalars(
+        sa.text("SELECT relname FROM pg_class WHERE relkind = 'r' AND starts_with(relname, :name)"),
+        {"name": loading_name(scan_id, "")},
+    ).all()
+    for table in found:
+        session.execute(sa.text(f"DROP TABLE {table}"))
+
+
 def _insert_projects(session: orm.Session, scan_id: int, projects: Iterable[ScanProject]) -> None:
     rows = {
         project.number: {
@@ -108,9 +143,8 @@ def _insert_projects(session: orm.Session, scan_id: int, projects: Iterable[Scan
     session.execute(sa.insert(models.scan_project), list(rows.values()))
 
 
-def _copy(
-    session: orm.Session, table: str, scan_id: int, batches: Iterable[pa.RecordBatch]
-) -> None:
+def copy(session: orm.Session, table: str, scan_id: int, batches: Iterable[pa.RecordBatch]) -> None:
+    """Append the rows of a scan to one of its tables."""
     batches = iter(batches)
     first = next(batches, None)
     if first is None:

@@ -117,11 +117,23 @@ directory = sa.Table(
     _big("newest_atime_s", nullable=True),
     _big("newest_mtime_s", nullable=True),
     _big("newest_ctime_s", nullable=True),
+    _big("access_id", nullable=True),
     # A hash index, because a path may be longer than a B-tree's key.
     sa.Index("ix_directory_path", "path", postgresql_using="hash"),
     sa.Index("ix_directory_parent_id", "parent_id"),
     sa.Index("ix_directory_size", "project_number", sa.text("alloc_bytes DESC")),
     postgresql_partition_by="LIST (scan_id)",
+)
+
+# What somebody must be to list directories, see `scanners.access`. Directories without a rule, and
+# the files in them, are for staff only.
+access_rule = sa.Table(
+    "access_rule",
+    Base.metadata,
+    _scan_id(),
+    _big("access_id"),
+    sa.Column("requirement", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("scan_id", "access_id"),
 )
 
 # The biggest files by project and owner, by allocated bytes; hard links once.
@@ -139,6 +151,7 @@ top_file = sa.Table(
     _big("atime_s"),
     _big("mtime_s"),
     _big("ctime_s"),
+    _big("access_id", nullable=True),
     sa.Index("ix_top_file_scan_id_alloc_bytes", "scan_id", "alloc_bytes"),
 )
 

@@ -7,5 +7,8 @@ def is_below(path: bytes, directory: bytes) -> bool:
 
 
 def display_name(name: bytes) -> str:
-    """A name as text that PostgreSQL takes and that different names never share."""
-    return name.decode("utf-8", "backslashreplace")
+    """A name as text that PostgreSQL takes and that different names never share.
+
+    A backslash is doubled, for one alone begins the code of a byte that is no UTF-8.
+    """
+    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

@@ -44,7 +44,7 @@ def _top_level(roots: Sequence[bytes], engine: Engine, dirs: ir.Table) -> list[S
     top = dirs.filter(dirs.depth == 1).select("path").order_by("path")
     paths = [path for batch in engine.batches(top) for path in batch.column("path").to_pylist()]
     names = [display_name(os.path.basename(path)) for path in paths]
-    if len(set(names)) < len(names):  # of several roots
+    if len({OUTSIDE, *names}) <= len(names):  # of several roots, or named like OUTSIDE
         names = [display_name(path) for path in paths]
     outside = [ScanProject(NO_PROJECT, OUTSIDE, root) for root in roots]
     numbered = enumerate(zip(names, paths, strict=True), NO_PROJECT + 1)

@@ -1,18 +1,24 @@
 """Roll a complete scan up and make it the one that answers questions."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from datamgr import catalog, db
 from datamgr.config import Settings
 from datamgr.db import Database
 from scanners import load, queries
+from scanners.lock import filesystem_lock
 from scanners.models import Scan, ScanState
-from scanners.store import ScanStore
+from scanners.store import Manifest, ScanStore
+
+if TYPE_CHECKING:
+    from ibis.expr.types import Table
+
+    from scanners.engines import Engine
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +40,20 @@ class Steps:
         log.info("%s took %.3f s", name, self.seconds[name])
 
 
+def publish_again(settings: Settings, database: Database, scan_id: int) -> None:
+    """As `publish`, for who does not hold the lock of the file system.
+
+    Raises:
+        ConflictError: a scan of the file system is running.
+        NotFoundError, UnavailableError: as `publish`.
+    """
+    with database.transaction() as session:
+        scan = queries.scan_by_id(session, scan_id)
+        filesystem = session.get_one(catalog.FileSystem, scan.filesystem_id)
+    with filesystem_lock(database, filesystem.id, filesystem.name):
+        publish(settings, database, scan_id)
+
+
 def publish(
     settings: Settings, database: Database, scan_id: int, steps: Steps | None = None
 ) -> None:
@@ -41,7 +61,7 @@ def publish(
 
     Raises:
         NotFoundError: there is no complete scan of this number.
-        UnavailableError: out of memory or space, or the database went away.
+        UnavailableError: its files are damaged, out of memory or space, or the database went away.
     """
     # Imported here: ibis takes longer to load than most commands to run.
     from scanners import engines, projects, rollup
@@ -51,21 +71,38 @@ def publish(
         scan = queries.scan_by_id(session, scan_id)
         filesystem = session.get_one(catalog.FileSystem, scan.filesystem_id).name
     store = ScanStore(settings.scan_store_dir, filesystem)
-    manifest = store.manifest(scan_id)
-    scratch = settings.state_dir / "scratch" / f"rollup-{os.getpid()}"
+    manifest = store.intact_manifest(scan_id)
     with (
         steps.timed("publish"),
-        engines.duckdb_engine(scratch, settings.scan.engine_memory) as engine,
+        engines.opened(settings, store.scratch(scan_id)) as engine,
         database.transaction() as session,
     ):
-        dirs = engine.dataset(store.path(scan_id), "dirs")
+        dirs = _directories(settings, engine, store, manifest)
         entries = engine.dataset(store.path(scan_id), "entries")
         scan = session.get_one(Scan, scan_id, with_for_update=True)
         found = projects.of_scan(catalog.projects(session), scan.roots, engine, dirs)
         totals = rollup.Rollup(engine, dirs, entries, found, int(manifest.started_at.timestamp()))
+        loaded = engine.load_ahead(database, store, manifest, totals.directories)
         load.forget_history(session, scan_id)
-        load.publish(session, scan, filesystem, totals, found, settings.scan.top_files)
+        load.publish(session, scan, filesystem, totals, found, settings.scan.top_files, loaded)
         scan.state, scan.failure = ScanState.PUBLISHED, None
         scan.published_at = db.utc_now()
     with database.transaction() as session:
-        queries.scan_by_id(session, scan_id).timings_s = steps.seconds
+        scan = queries.scan_by_id(session, scan_id)
+        scan.timings_s = {**scan.timings_s, **steps.seconds}
+
+
+def _directories(
+    settings: Settings, engine: "Engine", store: ScanStore, manifest: Manifest
+) -> "Table":
+    """The directories of a scan; without access, so for staff only, where modes tell too little.
+
+    Lists say nothing of access control lists, and scans of earlier versions lack the column.
+    """
+    import ibis
+
+    dirs = engine.dataset(store.path(manifest.scan_id), "dirs")
+    listed = manifest.source != "walk" and not settings.scan.trust_listed_modes
+    if listed or "access" not in dirs.columns:
+        return dirs.mutate(access=ibis.null("string"))
+    return dirs

@@ -1,11 +1,13 @@
 """What people ask of the current scans. Every function reads only and returns plain rows.
 
-Unless a file system is named, an answer covers the current scan of each one. Sizes are bytes,
-hard links count once, `alloc_bytes` is space on disk and includes the directories' own.
+What a caller may not see is in no answer, see `visibility`. Unless a file system is named, an
+answer covers the current scan of each one. Sizes are bytes, hard links count once, `alloc_bytes`
+is space on disk and includes the directories' own.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,8 +15,9 @@ from sqlalchemy import orm
 
 from datamgr import identity
 from datamgr.errors import NotFoundError
-from scanners import ages
+from scanners import ages, visibility
 from scanners.models import Scan, ScanState
+from scanners.visibility import Visibility
 
 Row = dict[str, Any]
 
@@ -49,14 +52,14 @@ ORDER BY s.id
 # Every project of the current scans with its totals and today's quota.
 PROJECTS = f"""
 SELECT f.name AS filesystem, p.number, p.name AS project, p.path, s.started_at AS scanned_at,
-    coalesce(sum(u.files), 0)::bigint AS files,
-    coalesce(sum(u.directories), 0)::bigint AS directories,
-    coalesce(sum(u.files + u.directories), 0)::bigint AS inodes,
-    coalesce(sum(u.size_bytes), 0)::bigint AS size_bytes,
-    coalesce(sum(u.alloc_bytes), 0)::bigint AS alloc_bytes,
-    coalesce(sum(u.files_all_links), 0)::bigint AS files_all_links,
-    coalesce(sum(u.size_all_bytes), 0)::bigint AS size_all_bytes,
-    coalesce(sum(u.alloc_all_bytes), 0)::bigint AS alloc_all_bytes,
+    coalesce(sum(u.files), 0) AS files,
+    coalesce(sum(u.directories), 0) AS directories,
+    coalesce(sum(u.files + u.directories), 0) AS inodes,
+    coalesce(sum(u.size_bytes), 0) AS size_bytes,
+    coalesce(sum(u.alloc_bytes), 0) AS alloc_bytes,
+    coalesce(sum(u.files_all_links), 0) AS files_all_links,
+    coalesce(sum(u.size_all_bytes), 0) AS size_all_bytes,
+    coalesce(sum(u.alloc_all_bytes), 0) AS alloc_all_bytes,
     q.quota_bytes, q.quota_inodes
 FROM scan_project p
 JOIN scan s ON s.id = p.scan_id
@@ -64,6 +67,7 @@ JOIN filesystem f ON f.id = s.filesystem_id
 LEFT JOIN usage u ON u.scan_id = p.scan_id AND u.project_number = p.number
 LEFT JOIN project q ON q.id = p.project_id
 WHERE p.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+    AND {visibility.PROJECT}
 GROUP BY f.name, p.number, p.name, p.path, s.started_at, q.quota_bytes, q.quota_inodes
 HAVING p.number > 0 OR sum(u.files + u.directories) > 0
 ORDER BY alloc_bytes DESC, p.name
@@ -71,13 +75,14 @@ ORDER BY alloc_bytes DESC, p.name
 
 # Totals by user (uid) or group (gid), biggest first.
 BY_OWNER = """
-SELECT u.{owner} AS number, sum(u.files)::bigint AS files,
-    sum(u.directories)::bigint AS directories,
-    sum(u.files + u.directories)::bigint AS inodes,
-    sum(u.size_bytes)::bigint AS size_bytes, sum(u.alloc_bytes)::bigint AS alloc_bytes,
-    sum(u.alloc_all_bytes)::bigint AS alloc_all_bytes
+SELECT u.{owner} AS number, sum(u.files) AS files,
+    sum(u.directories) AS directories,
+    sum(u.files + u.directories) AS inodes,
+    sum(u.size_bytes) AS size_bytes, sum(u.alloc_bytes) AS alloc_bytes,
+    sum(u.alloc_all_bytes) AS alloc_all_bytes
 FROM usage u JOIN scan_project p ON p.scan_id = u.scan_id AND p.number = u.project_number
 WHERE u.scan_id IN ({current}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+    AND {visible}
 GROUP BY u.{owner}
 ORDER BY alloc_bytes DESC, number
 """
@@ -90,6 +95,7 @@ JOIN scan_project p ON p.scan_id = t.scan_id AND p.number = t.project_number
 JOIN scan s ON s.id = t.scan_id
 WHERE t.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
     AND (CAST(:uid AS bigint) IS NULL OR t.uid = :uid)
+    AND {visibility.PROJECT} AND {visibility.ACCESS.format("t")}
 ORDER BY t.alloc_bytes DESC, t.path
 LIMIT :number
 """
@@ -105,6 +111,7 @@ JOIN scan s ON s.id = d.scan_id
 WHERE d.scan_id IN ({CURRENT}) AND d.depth > 0
     AND (CAST(:project AS text) IS NULL OR p.name = :project)
     AND (CAST(:uid AS bigint) IS NULL OR d.uid = :uid)
+    AND {visibility.PROJECT} AND {visibility.ACCESS.format("d")}
     AND NOT EXISTS (SELECT FROM scan_project t WHERE t.scan_id = d.scan_id AND t.path = d.path)
 ORDER BY d.alloc_bytes DESC, d.path
 LIMIT :number
@@ -123,6 +130,7 @@ JOIN scan s ON s.id = d.scan_id
 DIRECTORY = f"""
 SELECT {_DIRECTORY_COLUMNS}
 WHERE d.scan_id IN ({CURRENT}) AND d.path = :path
+    AND {visibility.PROJECT} AND {visibility.ACCESS.format("d")}
 ORDER BY d.scan_id DESC
 LIMIT 1
 """
@@ -130,18 +138,26 @@ LIMIT 1
 CHILDREN = f"""
 SELECT {_DIRECTORY_COLUMNS}
 WHERE d.scan_id = :scan_id AND d.parent_id = :dir_id
+    AND {visibility.PROJECT} AND {visibility.ACCESS.format("d")}
 ORDER BY d.alloc_bytes DESC, d.path
 """
 
 AGES = f"""
-SELECT a.bin, sum(a.files)::bigint AS files, sum(a.size_bytes)::bigint AS size_bytes,
-    sum(a.alloc_bytes)::bigint AS alloc_bytes
+SELECT a.bin, sum(a.files) AS files, sum(a.size_bytes) AS size_bytes,
+    sum(a.alloc_bytes) AS alloc_bytes
 FROM age_bin a JOIN scan_project p ON p.scan_id = a.scan_id AND p.number = a.project_number
 WHERE a.scan_id IN ({CURRENT}) AND a.basis = :basis
     AND (CAST(:project AS text) IS NULL OR p.name = :project)
     AND (CAST(:uid AS bigint) IS NULL OR a.uid = :uid)
+    AND {visibility.PROJECT}
 GROUP BY a.bin
 ORDER BY a.bin
+"""
+
+# Whether a project is in one of the scans.
+KNOWN = f"""
+SELECT count(*) FROM scan_project p
+WHERE p.scan_id = ANY(:ids) AND p.name = :name AND {visibility.PROJECT}
 """
 
 
@@ -196,37 +212,41 @@ def current_scan_id(session: orm.Session, filesystem_id: int) -> int | None:
     )
 
 
-def projects(session: orm.Session, selection: Selection) -> list[Row]:
+def projects(session: orm.Session, visible: Visibility, selection: Selection) -> list[Row]:
     """Projects with their totals and quotas, biggest first; percentages are None without quota.
 
     Raises:
         NotFoundError: nothing was scanned, or the project is in no current scan.
     """
-    require_scan(session, selection)
-    rows = fetch(session, PROJECTS, _parameters(session, selection))
+    require_scan(session, visible, selection)
+    rows = fetch(session, PROJECTS, _parameters(visible, selection))
     for row in rows:
-        row["percent_bytes"] = _percent(row["alloc_bytes"], row["quota_bytes"])
-        row["percent_inodes"] = _percent(row["inodes"], row["quota_inodes"])
+        row["bytes_percent"] = _percent(row["alloc_bytes"], row["quota_bytes"])
+        row["inodes_percent"] = _percent(row["inodes"], row["quota_inodes"])
     return rows
 
 
-def by_owner(session: orm.Session, selection: Selection, owner: str) -> list[Row]:
+def by_owner(
+    session: orm.Session, visible: Visibility, selection: Selection, owner: str
+) -> list[Row]:
     """Totals by `user` or `group`, with the name beside the number.
 
     Raises:
         NotFoundError: nothing was scanned, or the project is in no current scan.
     """
-    require_scan(session, selection)
+    require_scan(session, visible, selection)
     column, name_of = {
         "user": ("uid", identity.username_of),
         "group": ("gid", identity.group_name_of),
     }[owner]
-    query = BY_OWNER.format(owner=column, current=CURRENT)
-    rows = fetch(session, query, _parameters(session, selection))
+    query = BY_OWNER.format(owner=column, current=CURRENT, visible=visibility.PROJECT)
+    rows = fetch(session, query, _parameters(visible, selection))
     return [{owner: name_of(row["number"]), column: row.pop("number"), **row} for row in rows]
 
 
-def top_files(session: orm.Session, selection: Selection, number: int) -> list[Row]:
+def top_files(
+    session: orm.Session, visible: Visibility, selection: Selection, number: int
+) -> list[Row]:
     """The biggest files by space on disk, with ages in seconds at the scan.
 
     At most `scan.top_files` per project and user are known.
@@ -234,51 +254,57 @@ def top_files(session: orm.Session, selection: Selection, number: int) -> list[R
     Raises:
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
-    require_scan(session, selection)
-    parameters = _parameters(session, selection) | {"number": number}
+    require_scan(session, visible, selection)
+    parameters = _parameters(visible, selection) | {"number": number}
     return _with_owner_and_ages(fetch(session, TOP_FILES, parameters))
 
 
-def top_directories(session: orm.Session, selection: Selection, number: int) -> list[Row]:
+def top_directories(
+    session: orm.Session, visible: Visibility, selection: Selection, number: int
+) -> list[Row]:
     """The biggest directories by the space of all below; ages are those of the newest file.
 
     Raises:
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
-    require_scan(session, selection)
-    parameters = _parameters(session, selection) | {"number": number}
+    require_scan(session, visible, selection)
+    parameters = _parameters(visible, selection) | {"number": number}
     return _with_owner_and_ages(fetch(session, TOP_DIRECTORIES, parameters))
 
 
-def directory(session: orm.Session, path: bytes, filesystem: str | None = None) -> Row:
+def directory(
+    session: orm.Session, visible: Visibility, path: bytes, filesystem: str | None = None
+) -> Row:
     """A directory with its recursive totals, itself included.
 
     Raises:
-        NotFoundError: it is in no current scan.
+        NotFoundError: it is in no current scan, or hidden.
     """
-    require_scan(session, Selection(filesystem))
-    rows = fetch(session, DIRECTORY, {"filesystem": filesystem, "path": path})
+    require_scan(session, visible, Selection(filesystem))
+    parameters = visible.parameters | {"filesystem": filesystem, "path": path}
+    rows = fetch(session, DIRECTORY, parameters)
     if not rows:
         shown = path.decode("utf-8", "backslashreplace")
         raise NotFoundError(f"{shown} is no directory of a current scan")
     return _with_owner_and_ages(rows)[0]
 
 
-def children(session: orm.Session, parent: Mapping[str, Any]) -> list[Row]:
+def children(session: orm.Session, visible: Visibility, parent: Mapping[str, Any]) -> list[Row]:
     """The directories directly in one that `directory` returned, biggest first."""
-    return _with_owner_and_ages(
-        fetch(session, CHILDREN, {"scan_id": parent["scan_id"], "dir_id": parent["dir_id"]})
-    )
+    place = {"scan_id": parent["scan_id"], "dir_id": parent["dir_id"]}
+    return _with_owner_and_ages(fetch(session, CHILDREN, visible.parameters | place))
 
 
-def ages_of_files(session: orm.Session, selection: Selection, basis: str) -> list[Row]:
+def ages_of_files(
+    session: orm.Session, visible: Visibility, selection: Selection, basis: str
+) -> list[Row]:
     """Files by age, one row for each of `ages.BINS`; `basis` is atime, mtime or ctime.
 
     Raises:
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
-    require_scan(session, selection)
-    parameters = _parameters(session, selection) | {"basis": basis}
+    require_scan(session, visible, selection)
+    parameters = _parameters(visible, selection) | {"basis": basis}
     found = {row["bin"]: row for row in fetch(session, AGES, parameters)}
     empty = {"files": 0, "size_bytes": 0, "alloc_bytes": 0}
     return [
@@ -287,7 +313,7 @@ def ages_of_files(session: orm.Session, selection: Selection, basis: str) -> lis
     ]
 
 
-def require_scan(session: orm.Session, selection: Selection) -> list[int]:
+def require_scan(session: orm.Session, visible: Visibility, selection: Selection) -> list[int]:
     """The numbers of the scans that answer; there must be one, and it must know the project.
 
     Raises:
@@ -301,8 +327,7 @@ def require_scan(session: orm.Session, selection: Selection) -> list[int]:
         raise NotFoundError(f"there is no scan{which} yet; run `datamgr scan run PATH --name NAME`")
     if selection.project is not None:
         known = session.scalar(
-            sa.text("SELECT count(*) FROM scan_project WHERE scan_id = ANY(:ids) AND name = :name"),
-            {"ids": scan_ids, "name": selection.project},
+            sa.text(KNOWN), visible.parameters | {"ids": scan_ids, "name": selection.project}
         )
         if not known:
             raise NotFoundError(
@@ -312,17 +337,24 @@ def require_scan(session: orm.Session, selection: Selection) -> list[int]:
     return scan_ids
 
 
-def _parameters(session: orm.Session, selection: Selection) -> dict[str, Any]:
+def _parameters(visible: Visibility, selection: Selection) -> dict[str, Any]:
     uid = None if selection.user is None else identity.uid_of(selection.user)
-    return {"filesystem": selection.filesystem, "project": selection.project, "uid": uid}
+    asked = {"filesystem": selection.filesystem, "project": selection.project, "uid": uid}
+    return visible.parameters | asked
 
 
 def fetch(session: orm.Session, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-    """The rows of a query; bytea comes as bytes."""
+    """The rows of a query; bytea comes as bytes, and a sum, which no bigint may hold, as int."""
     return [
-        {k: bytes(v) if isinstance(v, memoryview) else v for k, v in row.items()}
+        {key: _plain(value) for key, value in row.items()}
         for row in session.execute(sa.text(query), parameters).mappings()
     ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, memoryview):
+        return bytes(value)
+    return int(value) if isinstance(value, Decimal) else value
 
 
 def _with_owner_and_ages(rows: Sequence[Row]) -> list[Row]:

@@ -33,6 +33,7 @@ ENTRIES = pa.schema(
 
 # `ancestors` are the dir_ids from the root down to the directory itself, which turns recursive
 # totals into one grouping. `error` says why a directory could not be listed (completely).
+# `access` says who may list it (see `scanners.access`); None in scans of earlier versions.
 DIRS = pa.schema(
     [
         pa.field("dir_id", pa.int64(), nullable=False),
@@ -41,6 +42,7 @@ DIRS = pa.schema(
         pa.field("depth", pa.int32(), nullable=False),
         pa.field("ancestors", pa.list_(pa.int64()), nullable=False),
         pa.field("error", pa.string()),
+        pa.field("access", pa.string()),
         *_INODE,
     ]
 )
@@ -62,7 +64,10 @@ REASONS = {
     "replaced": "was replaced during the scan",
     "io": "could not be read",
     "depth": "is deeper than scan.max_depth and was not entered",
-    "mount": "is another file system and was not entered",
+    "mount": "is a mount point or another file system and was not entered",
+    "unparsable": "is a line of the list that could not be read",
+    "repeated": "is listed more than once and was counted once",
+    "moved": "has one link but several paths in the list and was counted once",
 }
 
 FILE_TYPE_MASK = 0o170000

@@ -20,19 +20,31 @@ log = logging.getLogger(__name__)
 def clean_up(database: Database, store: ScanStore, filesystem_id: int) -> None:
     """Mark scans failed that a killed process left, and remove their files. Needs the lock."""
     with database.transaction() as session:
-        interrupted = session.scalars(
+        unpublished = session.scalars(
             sa.select(Scan).where(
-                Scan.filesystem_id == filesystem_id, Scan.state == ScanState.WALKING
+                Scan.filesystem_id == filesystem_id,
+                Scan.state.in_([ScanState.WALKING, ScanState.FAILED]),
             )
-        )
-        for scan in interrupted:
-            log.warning("scan %s was interrupted; its files are removed", scan.id)
-            scan.state, scan.failure = ScanState.FAILED, "interrupted"
+        ).all()
+        for scan in unpublished:
+            if scan.state == ScanState.WALKING:
+                log.warning("scan %s was interrupted; its files are removed", scan.id)
+                scan.state, scan.failure = ScanState.FAILED, "interrupted"
+        # One whose row is locked is being published.
+        for scan_id in session.scalars(
+            sa.select(Scan.id)
+            .where(Scan.filesystem_id == filesystem_id)
+            .with_for_update(skip_locked=True)
+        ).all():
+            load.drop_unpublished(session, scan_id)
+    # Killed between the disk and the database, it may have left a complete scan.
+    for scan in unpublished:
+        store.remove(scan.id)
     store.discard_partial()
 
 
 def prune(settings: Settings, database: Database, store: ScanStore, filesystem_id: int) -> None:
-    """Remove scans beyond `scan.keep_scans`, and complete ones that were never published."""
+    """Remove scans beyond `scan.keep_scans`, and older ones that were never published."""
     with database.transaction() as session:
         published = session.scalars(
             sa.select(Scan.id)
@@ -40,11 +52,15 @@ def prune(settings: Settings, database: Database, store: ScanStore, filesystem_i
             .order_by(Scan.id.desc())
         ).all()
         kept = set(published[: settings.scan.keep_scans])
+        oldest = min(kept) if len(kept) == settings.scan.keep_scans else 0
         old = session.scalars(
             sa.select(Scan.id).where(
                 Scan.filesystem_id == filesystem_id,
-                Scan.state.in_([ScanState.PUBLISHED, ScanState.WALKED]),
                 Scan.id < max(published, default=0),
+                sa.or_(
+                    Scan.state.in_([ScanState.PUBLISHED, ScanState.WALKED]),
+                    Scan.id < oldest,
+                ),
             )
         ).all()
     for scan_id in sorted(set(old) - kept):
@@ -88,8 +104,12 @@ def remove(
 
 
 def _remove_all(database: Database, store: ScanStore, scan_id: int) -> None:
-    """First out of the answers, then off the disk: a crash between leaves files, no half scan."""
+    """First out of the answers, then off the disk; `clean_up` ends what a crash cuts short."""
     with database.transaction() as session:
         load.clear(session, scan_id)
-        session.execute(sa.delete(Scan).where(Scan.id == scan_id))
+        load.drop_unpublished(session, scan_id)
+        scan = queries.scan_by_id(session, scan_id)
+        scan.state, scan.failure = ScanState.FAILED, "removed"
     store.remove(scan_id)
+    with database.transaction() as session:
+        session.execute(sa.delete(Scan).where(Scan.id == scan_id))

@@ -12,7 +12,8 @@ import ibis
 import pyarrow as pa
 from ibis.expr import types as ir
 
-from scanners import ages
+from datamgr import units
+from scanners import access, ages
 from scanners.engines import Engine
 
 NO_PROJECT = 0
@@ -90,9 +91,36 @@ class Rollup:
         return self._engine.keep(found)
 
     @cached_property
+    def rules(self) -> access.Rules:
+        """What is asked of who wants to list directories; their `access_id` is its number."""
+        pairs = self._dirs.join(self._project_of, "dir_id").select("access", "project_number")
+        found = {
+            (row["access"], row["project_number"])
+            for batch in self._engine.batches(pairs.filter(pairs.access.notnull()).distinct())
+            for row in batch.to_pylist()
+        }
+        levels: dict[int, int] = {}
+        for project in self._projects:
+            top = access.level(project.path or b"/")
+            levels[project.number] = min(top, levels.get(project.number, top))
+        return access.rules(found, levels)
+
+    @cached_property
+    def _access_ids(self) -> ir.Table:
+        """(access, project_number, access_id)"""
+        numbers = self.rules.number_of
+        rows = {
+            "access": pa.array([text for text, _ in numbers], pa.string()),
+            "project_number": pa.array([project for _, project in numbers], pa.int64()),
+            "access_id": pa.array(list(numbers.values()), pa.int64()),
+        }
+        return self._engine.table(pa.table(rows))
+
+    @cached_property
     def _further_links(self) -> ir.Table:
         """Entries of inodes that have a smaller (directory, name) in this scan."""
-        linked = self._entries.filter(self._entries.nlink > 1)
+        # Of imported entries 0 means that their links were not counted.
+        linked = self._entries.filter(self._entries.nlink != 1)
         placed = linked.join(self._dirs.select("dir_id", "path"), "dir_id")
         order = ibis.window(group_by=["dev", "ino"], order_by=["path", "name"])
         ranked = placed.mutate(rank=ibis.row_number().over(order))
@@ -137,7 +165,7 @@ class Rollup:
         names = ["project_number", "uid", "gid", *TOTALS]
         both = files.select(names).union(dirs.select(names))
         return both.group_by("project_number", "uid", "gid").agg(
-            **{name: both[name].sum().cast("int64") for name in TOTALS}
+            **{name: _sum(both[name]) for name in TOTALS}
         )
 
     def directories(self) -> ir.Table:
@@ -165,12 +193,13 @@ class Rollup:
         )
         spread = self._spread.join(each, "dir_id")
         recursive = spread.group_by("ancestor_id").agg(
-            **{name: spread[name].sum().cast("int64") for name in TOTALS},
+            **{name: _sum(spread[name]) for name in TOTALS},
             **{f"newest_{b}_s": spread[f"newest_{b}_s"].max() for b in ages.BASES},
         )
-        described = self._dirs.join(self._project_of, "dir_id").select(
+        placed = self._dirs.join(self._project_of, "dir_id")
+        described = placed.left_join(self._access_ids, ["access", "project_number"]).select(
             "dir_id", "parent_id", "project_number", "depth", "path", "mode", "uid", "gid",
-            "mtime_s", "error",
+            "mtime_s", "error", "access_id",
         )  # fmt: skip
         return described.join(recursive, described.dir_id == recursive.ancestor_id).drop(
             "ancestor_id"
@@ -181,7 +210,7 @@ class Rollup:
         names = ["files", "size_bytes", "alloc_bytes"]
         per_basis = [
             self._cube.group_by("project_number", "uid", bin=self._cube[f"{basis}_bin"])
-            .agg(**{name: self._cube[name].sum().cast("int64") for name in names})
+            .agg(**{name: _sum(self._cube[name]) for name in names})
             .select("project_number", "uid", "bin", *names, basis=ibis.literal(basis))
             for basis in ages.BASES
         ]
@@ -209,12 +238,13 @@ class Rollup:
             .filter(lambda t: t.alloc_bytes >= t.least_bytes)
             .anti_join(self._further_links.select("dir_id", "name"), ["dir_id", "name"])
         )
-        pathed = candidates.join(self._dirs.select("dir_id", "path"), "dir_id")
+        pathed = candidates.join(self._dirs.select("dir_id", "path", "access"), "dir_id")
         best = ibis.window(group_by=group, order_by=[ibis.desc("alloc_bytes"), "path", "name"])
         ranked = pathed.mutate(rank=ibis.row_number().over(best))
-        return ranked.filter(ranked.rank < number).select(
+        found = ranked.filter(ranked.rank < number)
+        return found.left_join(self._access_ids, ["access", "project_number"]).select(
             "project_number", "uid", "gid", "path", "name", "size_bytes", "alloc_bytes", "nlink",
-            "atime_s", "mtime_s", "ctime_s",
+            "atime_s", "mtime_s", "ctime_s", "access_id",
         )  # fmt: skip
 
     def _bin(self, time_s: ir.Column) -> ir.Column:
@@ -228,10 +258,18 @@ def _totals(rows: ir.Table) -> dict[str, ir.Value]:
     """Sums over signed entries: hard links counted once, and all of them."""
     present = rows.sign > 0
     return {
-        "files": rows.sign.sum().cast("int64"),
-        "size_bytes": (rows.sign * rows.size_bytes).sum().cast("int64"),
-        "alloc_bytes": (rows.sign * rows.alloc_bytes).sum().cast("int64"),
-        "files_all_links": present.sum().cast("int64"),
-        "size_all_bytes": rows.size_bytes.sum(where=present).cast("int64"),
-        "alloc_all_bytes": rows.alloc_bytes.sum(where=present).cast("int64"),
+        "files": _sum(rows.sign),
+        "size_bytes": _sum(rows.sign * rows.size_bytes),
+        "alloc_bytes": _sum(rows.sign * rows.alloc_bytes),
+        "files_all_links": _sum(present),
+        "size_all_bytes": _sum(rows.size_bytes, where=present),
+        "alloc_all_bytes": _sum(rows.alloc_bytes, where=present),
     }
+
+
+def _sum(column: ir.Column, where: ir.Column | None = None) -> ir.Value:
+    """A total that ends at the largest bigint, which anybody's sparse files may reach.
+
+    DuckDB adds up with 128 bits.
+    """
+    return ibis.least(column.sum(where=where), units.MAX_BIGINT).cast("int64")

@@ -4,7 +4,8 @@ import base64
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,23 @@ class ScanRequest:
     cross_mounts: bool = False
 
 
+@dataclass(frozen=True)
+class Filling:
+    """One way to fill the scan store: a walk, or the import of a list.
+
+    `fill` writes the datasets into a directory; it says what the roots are if they are not known
+    before. `started_at` is when the figures were true, if that was earlier than now.
+    """
+
+    filesystem: str
+    source: str
+    step: str
+    roots: Sequence[bytes]
+    atime_policy: str
+    fill: Callable[[Path], walk.WalkResult]
+    started_at: datetime | None = None
+
+
 def run(
     settings: Settings,
     database: Database,
@@ -52,16 +70,61 @@ def run(
         UnavailableError: disk full, out of memory, or the database went away.
     """
     roots = checked_roots(request.roots)
+    options = WalkOptions(
+        workers=request.workers or settings.scan.workers or walk.default_workers(),
+        max_depth=settings.scan.max_depth,
+        cross_mounts=request.cross_mounts,
+    )
+
+    def fill(directory: Path) -> walk.WalkResult:
+        if settings.scan.engine == "spark":
+            from scanners import spark_walk
+
+            return spark_walk.walk(settings, roots, directory, options, on_progress)
+        return walk.walk(roots, directory, options, on_progress)
+
+    filling = Filling(request.filesystem, "walk", "walk", roots, atime_policy(roots), fill)
+    with _spark(settings):
+        return fill_and_publish(settings, database, filling, on_step)
+
+
+@contextmanager
+def _spark(settings: Settings) -> Iterator[None]:
+    """One Spark for the walk and the roll-up, where it is the engine."""
+    if settings.scan.engine == "spark":
+        from scanners import spark_engine
+
+        with spark_engine.running(settings):
+            yield
+    else:
+        yield
+
+
+def fill_and_publish(
+    settings: Settings,
+    database: Database,
+    filling: Filling,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Add a scan to the store, publish it and return its number.
+
+    Until the last commit the earlier scan stays current, whatever happens.
+
+    Raises:
+        ConflictError: a scan of this file system is running.
+        UnavailableError: disk full, out of memory, or the database went away.
+        DatamgrError: as `filling.fill`.
+    """
     with database.transaction() as session:
-        filesystem_id = catalog.ensure_filesystem(session, request.filesystem).id
-    store = ScanStore(settings.scan_store_dir, request.filesystem)
+        filesystem_id = catalog.ensure_filesystem(session, filling.filesystem).id
+    store = ScanStore(settings.scan_store_dir, filling.filesystem)
     steps = Steps(on_step)
-    with filesystem_lock(database, filesystem_id, request.filesystem):
+    with filesystem_lock(database, filesystem_id, filling.filesystem):
         retention.clean_up(database, store, filesystem_id)
-        scan_id = _begin(database, filesystem_id, roots)
+        scan_id = _begin(database, filesystem_id, filling)
         try:
-            with steps.timed("walk"):
-                _walk(settings, database, store, scan_id, request, roots, on_progress)
+            with steps.timed(filling.step):
+                _fill(database, store, scan_id, filling)
             publishing.publish(settings, database, scan_id, steps)
         except BaseException as error:
             _fail(database, scan_id, error, steps.seconds)
@@ -90,17 +153,17 @@ def checked_roots(paths: Sequence[bytes]) -> list[bytes]:
     return roots
 
 
-def _begin(database: Database, filesystem_id: int, roots: list[bytes]) -> int:
+def _begin(database: Database, filesystem_id: int, filling: Filling) -> int:
     with database.transaction() as session:
         scan = Scan(
             filesystem_id=filesystem_id,
             state=ScanState.WALKING,
-            source="walk",
+            source=filling.source,
             host=socket.gethostname(),
-            roots=roots,
-            started_at=db.utc_now(),
+            roots=list(filling.roots),
+            started_at=filling.started_at or db.utc_now(),
             errors={},
-            atime_policy=atime_policy(roots),
+            atime_policy=filling.atime_policy,
             timings_s={},
         )
         session.add(scan)
@@ -108,26 +171,14 @@ def _begin(database: Database, filesystem_id: int, roots: list[bytes]) -> int:
         return scan.id
 
 
-def _walk(
-    settings: Settings,
-    database: Database,
-    store: ScanStore,
-    scan_id: int,
-    request: ScanRequest,
-    roots: list[bytes],
-    on_progress: Callable[[walk.Progress], None],
-) -> None:
+def _fill(database: Database, store: ScanStore, scan_id: int, filling: Filling) -> None:
     with database.transaction() as session:
         scan = queries.scan_by_id(session, scan_id)
-    options = WalkOptions(
-        workers=request.workers or settings.scan.workers or walk.default_workers(),
-        max_depth=settings.scan.max_depth,
-        cross_mounts=request.cross_mounts,
-    )
-    result = walk.walk(roots, store.begin(scan_id), options, on_progress)
+    result = filling.fill(store.begin(scan_id))
     finished_at = datetime.now(UTC)
+    roots = list(result.roots or filling.roots)
     manifest = Manifest(
-        filesystem=request.filesystem,
+        filesystem=filling.filesystem,
         scan_id=scan_id,
         source=scan.source,
         host=scan.host,
@@ -146,7 +197,7 @@ def _walk(
             raise UnavailableError(f"scan {scan_id} lost its lock and was given up; scan again")
         scan.state, scan.finished_at = ScanState.WALKED, finished_at
         scan.entries, scan.directories = result.entries, result.directories
-        scan.errors = result.errors
+        scan.errors, scan.roots = result.errors, roots
 
 
 def _fail(

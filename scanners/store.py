@@ -5,10 +5,11 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datamgr.errors import NotFoundError, UnavailableError
-from scanners import record
+from scanners import parts, record
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
@@ -48,8 +49,13 @@ class ScanStore:
         """Make the directories of a scan that is still being written.
 
         Raises:
-            UnavailableError: they cannot be made.
+            UnavailableError: they cannot be made, or a scan of that number is there.
         """
+        if self.path(scan_id).exists():
+            raise UnavailableError(
+                f"{self.path(scan_id)} is there already, from another database; "
+                f"move the scans in {self.directory} away and scan again"
+            )
         partial = self.directory / f"{scan_id}{PARTIAL}"
         try:
             for dataset in record.SCHEMAS:
@@ -59,6 +65,10 @@ class ScanStore:
                 f"cannot write the scan store {self.directory}: {error.strerror}"
             ) from error
         return partial
+
+    def scratch(self, scan_id: int) -> Path:
+        """Where the roll-up of a scan may write; `discard_partial` finds what it leaves."""
+        return self.directory / f"{scan_id}.rollup{PARTIAL}"
 
     def complete(self, scan_id: int, manifest: Manifest) -> Path:
         """Add the manifest and move the scan to its name, so that it exists wholly or not at all.
@@ -94,20 +104,58 @@ class ScanStore:
         except (OSError, ValidationError) as error:
             raise UnavailableError(f"{path} is damaged; remove scan {scan_id}") from error
 
+    def intact_manifest(self, scan_id: int) -> Manifest:
+        """As `manifest`, but the files must hold all the rows that it tells of.
+
+        Raises:
+            NotFoundError: the scan is not in the store, or not complete.
+            UnavailableError: files are damaged or missing.
+        """
+        manifest, path = self.manifest(scan_id), self.path(scan_id)
+        told = manifest.entries, manifest.directories, sum(manifest.errors.values())
+        try:
+            found = tuple(parts.count_rows(path, name) for name in ("entries", "dirs", "errors"))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UnavailableError(f"{path} is damaged; remove scan {scan_id}") from error
+        if found != told:
+            raise UnavailableError(
+                f"{path} is damaged: it holds {found[0]} files of {told[0]} and {found[1]} "
+                f"directories of {told[1]}; remove scan {scan_id}"
+            )
+        return manifest
+
     def discard_partial(self) -> list[Path]:
-        """Remove what interrupted scans left; only for the holder of the file system's lock."""
+        """Remove what interrupted scans left; only for the holder of the file system's lock.
+
+        Raises:
+            UnavailableError: it cannot be removed.
+        """
         left = sorted(self.directory.glob(f"*{PARTIAL}"))
         for path in left:
-            shutil.rmtree(path)
+            _remove_tree(path)
         return left
 
     def remove(self, scan_id: int) -> None:
-        """Remove a scan's files. It stops being complete first, so a crash leaves no half scan."""
+        """Remove a scan's files. It stops being complete first, so a crash leaves no half scan.
+
+        Raises:
+            UnavailableError: they cannot be removed.
+        """
         path = self.path(scan_id)
         if path.exists():
             going = self.directory / f"{scan_id}.removed{PARTIAL}"
-            path.rename(going)
-            shutil.rmtree(going)
+            try:
+                path.rename(going)
+            except OSError as error:
+                raise UnavailableError(f"cannot remove {path}: {error.strerror}") from error
+            _remove_tree(going)
+
+
+def _remove_tree(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise UnavailableError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def sync_directory(path: Path) -> None:

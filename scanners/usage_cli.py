@@ -2,16 +2,14 @@
 
 import os
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 from datamgr.cli import options, output
 from datamgr.config import Settings
-from datamgr.db import open_database
 from datamgr.units import format_time
 from scanners import growth as growing
-from scanners import queries
+from scanners import queries, trend_cli, visibility
 from scanners.queries import Row, Selection
 
 in_filesystem = click.option(
@@ -25,10 +23,10 @@ PROJECT_COLUMNS = [
     output.size("size_bytes", "size"),
     output.size("alloc_bytes", "on disk"),
     output.size("quota_bytes", "quota"),
-    output.percent("percent_bytes", "% of quota"),
+    output.percent("bytes_percent", "% of quota"),
     output.count("inodes", "inodes"),
     output.count("quota_inodes", "inode quota"),
-    output.percent("percent_inodes", "% of inodes"),
+    output.percent("inodes_percent", "% of inodes"),
     output.size("alloc_all_bytes", "all links"),
 ]
 
@@ -65,6 +63,10 @@ def usage() -> None:
     """
 
 
+usage.add_command(trend_cli.trend_)
+usage.add_command(trend_cli.reconcile_)
+
+
 @usage.command()
 @click.argument("project", required=False)
 @click.option(
@@ -85,11 +87,11 @@ def projects(
     Write `datamgr usage projects NAME` for a project that is named like a subcommand.
     """
     selection = Selection(filesystem, project)
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
+    with visibility.reading(settings) as (session, visible):
         if owner is None:
-            rows = queries.projects(session, selection)
+            rows = queries.projects(session, visible, selection)
         else:
-            rows = queries.by_owner(session, selection, owner)
+            rows = queries.by_owner(session, visible, selection, owner)
         scanned = queries.scanned(session, selection)
     if as_json:
         schema = "usage.projects" if owner is None else f"usage.by_{owner}"
@@ -147,8 +149,8 @@ def top(
     """
     selection = Selection(filesystem, project, user)
     find = queries.top_files if what == "files" else queries.top_directories
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
-        rows = find(session, selection, number)
+    with visibility.reading(settings) as (session, visible):
+        rows = find(session, visible, selection, number)
         scanned = queries.scanned(session, selection)
     if as_json:
         output.emit(f"usage.top_{what}", rows, project=project, user=user, scans=scanned)
@@ -175,16 +177,16 @@ def show_top(rows: list[Row], what: str) -> None:
 
 
 @usage.command(name="dir")
-@click.argument("path", type=click.Path(path_type=bytes))
+@click.argument("path", type=options.PATH)
 @in_filesystem
 @options.as_json
 @options.pass_settings
 def dir_(settings: Settings, path: bytes, filesystem: str | None, as_json: bool) -> None:
     """The recursive totals of directory PATH and of the directories in it."""
     absolute = os.path.normpath(os.path.join(os.getcwdb(), path))
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
-        parent = queries.directory(session, absolute, filesystem)
-        rows = queries.children(session, parent)
+    with visibility.reading(settings) as (session, visible):
+        parent = queries.directory(session, visible, absolute, filesystem)
+        rows = queries.children(session, visible, parent)
         scanned = queries.scanned(session, Selection(filesystem))
     if as_json:
         output.emit("usage.dir", rows, directory=parent, scans=scanned)
@@ -208,12 +210,17 @@ def dir_(settings: Settings, path: bytes, filesystem: str | None, as_json: bool)
 
 
 def _files_here(parent: Row, rows: list[Row]) -> list[Row]:
-    """What is left of the totals for the files directly in the directory, and itself."""
+    """What is left of the totals for the files directly in the directory, and itself.
+
+    Directories that the reader may not see are in it; they alone could count as directories.
+    """
     own = {
         key: parent[key] - sum(row[key] for row in rows)
         for key in ("alloc_bytes", "size_bytes", "files", "directories")
     }
-    return [{**parent, **own, "mtime_age_s": None, "name": b"(files here)"}] if own["files"] else []
+    hidden = own["directories"] > 1
+    name = b"(files here and hidden directories)" if hidden else b"(files here)"
+    return [{**parent, **own, "mtime_age_s": None, "name": name}] if own["files"] or hidden else []
 
 
 @usage.command()
@@ -239,8 +246,8 @@ def age(
 ) -> None:
     """Files by age: how much was not read or changed for how long."""
     selection = Selection(filesystem, project, user)
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
-        rows = queries.ages_of_files(session, selection, basis)
+    with visibility.reading(settings) as (session, visible):
+        rows = queries.ages_of_files(session, visible, selection, basis)
         scanned = queries.scanned(session, selection)
     if as_json:
         output.emit("usage.age", rows, basis=basis, project=project, user=user, scans=scanned)
@@ -298,10 +305,10 @@ def growth(
     selection = Selection(filesystem, project)
     since = since.replace(tzinfo=UTC) if since else None
     rows: list[Row] = []
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
-        pairs = growing.require_pairs(session, selection, since)
+    with visibility.reading(settings) as (session, visible):
+        pairs = growing.require_pairs(session, visible, selection, since)
         for pair in pairs:
-            rows += growing.changes(session, pair, selection, number, what)
+            rows += growing.changes(session, visible, pair, selection, number, what)
     if as_json:
         output.emit("usage.growth", rows, scans=pairs)
         return

@@ -13,11 +13,13 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, cast
 
-from datamgr.errors import NotFoundError, UnavailableError
+from datamgr.errors import UnavailableError
+from scanners import mounts
 from scanners.directory import Frame, root_frame
 from scanners.walker import DIRECTORIES, ENTRIES, ERRORS, SLOTS, WalkOptions, walk_process
 
 PROGRESS_INTERVAL_S = 0.2
+_KILLED = "a walking process was killed; the machine may be out of memory"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class WalkResult:
-    """What was seen in all; `errors` counts by reason (see `record.REASONS`)."""
+    """What was seen in all; `errors` counts by reason (see `record.REASONS`).
+
+    `roots` are given where only the result tells them.
+    """
 
     entries: int
     directories: int
     errors: dict[str, int] = field(default_factory=dict)
+    roots: tuple[bytes, ...] = ()
 
 
 def default_workers() -> int:
@@ -54,10 +60,10 @@ def walk(
     `on_progress` is called several times a second; an exception it raises stops the walk.
 
     Raises:
-        NotFoundError: a root vanished.
-        UnavailableError: the disk is full, or a walking process was killed.
+        UnavailableError: a root cannot be listed or was replaced, the disk is full, or a walking
+            process was killed.
     """
-    frames = [_root_frame(root) for root in roots]
+    roots = list(roots)
     # Spawned, not forked: the caller may hold threads, locks and database connections.
     context = multiprocessing.get_context("spawn")
     counters = context.RawArray("q", SLOTS * options.workers)
@@ -77,7 +83,9 @@ def walk(
             theirs.close()
             pipes.append(ours)
             processes.append(process)
-        errors = _Dispatcher(pipes, frames, hungry).run(lambda: on_progress(_sum(counters)))
+        with mounts.held(roots):
+            dispatcher = _Dispatcher(pipes, root_frames(roots), hungry)
+            errors = dispatcher.run(lambda: on_progress(_sum(counters)))
         for process in processes:
             process.join()
     finally:
@@ -91,11 +99,17 @@ def walk(
     return WalkResult(seen.entries, seen.directories, errors)
 
 
-def _root_frame(root: bytes) -> Frame:
+def root_frames(roots: Iterable[bytes]) -> list[Frame]:
+    """The frames above the roots.
+
+    Raises:
+        UnavailableError: a root vanished.
+    """
     try:
-        return root_frame(root)
+        return [root_frame(root) for root in roots]
     except OSError as error:
-        raise NotFoundError(f"{os.fsdecode(root)} vanished: {error.strerror}") from error
+        shown = os.fsdecode(error.filename)
+        raise UnavailableError(f"{shown} cannot be read: {error.strerror}") from error
 
 
 def _sum(counters: Any) -> Progress:
@@ -120,14 +134,14 @@ class _Dispatcher:
             for pipe in connection.wait(self._pipes, PROGRESS_INTERVAL_S):
                 self._receive(cast(connection.Connection, pipe))
             while self._idle and self._frames:
-                self._idle.pop().send(self._frames.pop())
+                _tell(self._idle.pop(), self._frames.pop())
             self._hungry.value = bool(self._idle)
             if time.monotonic() >= due:
                 on_progress()
                 due = time.monotonic() + PROGRESS_INTERVAL_S
         errors: dict[str, int] = {}
         for pipe in self._pipes:
-            pipe.send(None)
+            _tell(pipe, None)
             for reason, number in _answer(pipe).items():
                 errors[reason] = errors.get(reason, 0) + number
         on_progress()
@@ -141,6 +155,18 @@ class _Dispatcher:
             self._frames.append(message)
 
 
+def _tell(pipe: connection.Connection, message: Frame | None) -> None:
+    """Give a process work, or None for the end.
+
+    Raises:
+        UnavailableError: it failed or was killed.
+    """
+    try:
+        pipe.send(message)
+    except BrokenPipeError as error:
+        raise UnavailableError(_KILLED) from error
+
+
 def _answer(pipe: connection.Connection) -> Any:
     """The next message of a process: None when idle, a Frame to share, or errors at the end.
 
@@ -150,9 +176,7 @@ def _answer(pipe: connection.Connection) -> Any:
     try:
         message = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
-        raise UnavailableError(
-            "a walking process was killed; the machine may be out of memory"
-        ) from error
+        raise UnavailableError(_KILLED) from error
     if isinstance(message, Exception):
         raise message
     return message

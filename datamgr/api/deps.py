@@ -7,7 +7,10 @@ import sqlalchemy as sa
 from fastapi import Depends, Query, Request
 from sqlalchemy import orm
 
+from datamgr import identity
+from datamgr.config import Settings
 from datamgr.db import Database
+from datamgr.identity import Caller
 
 
 def read_session(request: Request) -> Iterator[orm.Session]:
@@ -25,6 +28,15 @@ def read_session(request: Request) -> Iterator[orm.Session]:
 
 # Ended before the answer is sent, so that a slow reader keeps no transaction open.
 ReadSession = Annotated[orm.Session, Depends(read_session, scope="function")]
+
+
+def account(request: Request) -> Caller:
+    """Who is asking: with the token of an installation, the account that runs the server."""
+    settings: Settings = request.app.state.settings
+    return identity.current(settings)
+
+
+Account = Annotated[Caller, Depends(account)]
 
 # PostgreSQL's text cannot hold the character NUL.
 Name = Annotated[str | None, Query(max_length=256, pattern=r"^[^\x00]*$")]

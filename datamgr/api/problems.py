@@ -30,6 +30,7 @@ def install(app: FastAPI, error_page: ErrorPage) -> None:
     app.add_exception_handler(DatamgrError, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(sa.exc.DataError, _out_of_range)
+    app.add_exception_handler(sa.exc.TimeoutError, _busy)
     app.add_exception_handler(HTTPException, _http)
 
 
@@ -67,6 +68,14 @@ def _not_valid(request: Request, error: Exception) -> Response:
 def _out_of_range(request: Request, error: Exception) -> Response:
     """A number that the database's type does not hold."""
     return answer(request, InvalidError.status, InvalidError.title, "a value is out of range")
+
+
+def _busy(request: Request, error: Exception) -> Response:
+    """No connection to the database became free."""
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    return answer(
+        request, UnavailableError.status, UnavailableError.title, "too many requests; try again"
+    )
 
 
 def _http(request: Request, error: Exception) -> Response:

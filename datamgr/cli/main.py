@@ -28,6 +28,12 @@ COMMANDS = {
     "scan": Command("scanners.cli:scan", "Run and manage file-system scans."),
     "project": Command("datamgr.cli.project:project", "Projects, their paths and quotas."),
     "usage": Command("scanners.usage_cli:usage", "Who and what uses the space and the inodes."),
+    "alerts": Command(
+        "scanners.alerts_cli:alerts", "Mail and webhooks when projects fill their quotas."
+    ),
+    "nightly": Command(
+        "scanners.nightly_cli:nightly_", "Scan everything that is configured, once a night."
+    ),
     "task": Command("datamgr.cli.task:task", "The queue of long work."),
     "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
     "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),

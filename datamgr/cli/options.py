@@ -48,5 +48,7 @@ class _Quantity(click.ParamType[int]):
             raise InvalidError(f"{option}: {error}") from error
 
 
+# Whether it exists and may be read is for the function to say that is asked about it.
+PATH = click.Path(path_type=bytes, readable=False)
 BYTES = _Quantity("size", units.parse_bytes)
 COUNT = _Quantity("count", units.parse_count)

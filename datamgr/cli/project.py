@@ -8,7 +8,7 @@ import click
 
 from datamgr import catalog, identity
 from datamgr.catalog import Project, ProjectChange
-from datamgr.cli import options, output
+from datamgr.cli import options, output, quotas
 from datamgr.config import Settings
 from datamgr.db import open_database
 
@@ -53,7 +53,7 @@ def _fields(command: F) -> F:
 
 @project.command()
 @click.argument("name")
-@click.argument("path", type=click.Path(path_type=bytes))
+@click.argument("path", type=options.PATH)
 @_fields
 @options.as_json
 @options.pass_settings
@@ -76,7 +76,7 @@ def add(
 
 @project.command(name="set")
 @click.argument("name")
-@click.option("--path", type=click.Path(path_type=bytes), help="Move the project to this path.")
+@click.option("--path", type=options.PATH, help="Move the project to this path.")
 @_fields
 @options.as_json
 @options.pass_settings
@@ -119,6 +119,9 @@ def list_(settings: Settings, as_json: bool) -> None:
     output.table(
         "Projects", COLUMNS, shown, empty="none registered: each top-level directory counts as one"
     )
+
+
+project.add_command(quotas.quotas_)
 
 
 def _change_of(fields: dict[str, Any], path: bytes | None) -> ProjectChange:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,34 @@ def documented() -> dict[str, tuple[set[str], set[str]]]:
     return found  # type: ignore[return-value]
 
 
+def ask_nightly(ask: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+    """The outputs about quotas and nights: alpha is above its quota and nobody can be told."""
+    report = tree / "quotas.csv"
+    report.write_text(
+        "project,quota_bytes,quota_inodes,usage_bytes,usage_inodes\nalpha,4096,,9,9\n"
+    )
+    ask("project", "quotas", "--from", "csv", str(report))
+    ask("usage", "trend", "alpha")
+    ask("usage", "reconcile")
+    monkeypatch.setenv(
+        "DATAMGR_NIGHTLY__FILESYSTEM", json.dumps([{"name": "fs", "paths": [str(tree)]}])
+    )
+    ask("nightly")
+    rule = {"name": "full", "bytes_percent": 90, "email": ["ada@example.org"]}
+    monkeypatch.setenv("DATAMGR_ALERTS__RULE", json.dumps([rule]))
+    monkeypatch.setenv("DATAMGR_ALERTS__SMTP", "127.0.0.1:1")
+    assert main.run(["alerts", "check"]) == 7
+    ask("alerts", "check", "--dry-run")
+    ask("alerts", "list")
+
+
 @pytest.fixture
-def outputs(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def outputs(
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
     """One output of each schema, from a small tree with a project, a user and an error."""
     tree = tmp_path / "tree"
     (tree / "alpha" / "deep").mkdir(parents=True)
@@ -35,7 +62,7 @@ def outputs(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     def ask(*argv: str) -> None:
         assert main.run([*argv, "--json"]) == 0
-        answer = json.loads(capsys.readouterr().out)
+        answer = json.loads(capsys.readouterr().out.splitlines()[-1])
         collected[answer["schema"]] = answer
 
     try:
@@ -53,6 +80,8 @@ def outputs(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[st
             f"usage dir {path}", "usage growth", "db status", "config show", "task list",
             "task show 1", "task cancel 1", "scan remove 1", "project remove alpha",
         ):  # fmt: skip
+            if argv == "scan remove 1":
+                ask_nightly(ask, monkeypatch, tree)
             ask(*argv.split(" "))
     finally:
         del os.environ["DATAMGR_SCAN__MAX_DEPTH"]

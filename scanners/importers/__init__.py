@@ -1,0 +1,1 @@
+"""Lists that file systems write of themselves, imported as scans."""

@@ -1,0 +1,185 @@
+"""The first page in a real browser, served by a real `datamgr web`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.browser
+
+# Every visible text against the nearest ground that is painted. Source: WCAG 2.2, 1.4.3.
+CONTRASTS = """() => {
+  const rgba = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+      .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+    .map(e => {
+      const [a, b] = [rgba(getComputedStyle(e).color), ground(e)].map(light);
+      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML.slice(0, 120)];
+    });
+}"""
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
+    """The page; at the end nothing may have come from elsewhere and no error been reported."""
+    host = "/".join(address.split("/")[:3]) + "/"
+    requests: list[str] = []
+    complaints: list[str] = []
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert requests
+    assert [url for url in requests if not url.startswith(host)] == []
+    assert complaints == []
+
+
+def bar_widths(page: Page, section: str) -> list[float]:
+    """Lengths of the bars of a section in parts of their tracks, as painted."""
+    widths: list[float] = page.locator(f"section[aria-labelledby={section}] .bar").evaluate_all(
+        """bars => bars.map(bar => {
+            const fill = bar.querySelector(".fill");
+            const track = bar.querySelector(".track").getBoundingClientRect().width;
+            return fill ? fill.getBoundingClientRect().width / track : 0;
+        })"""
+    )
+    return widths
+
+
+def test_the_page_shows_bars_with_their_numbers(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    """lux: 3 MiB and little more of 10 MiB; 4 inodes of 100. cosmo: over 3 MiB; 4 of 100."""
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", address)
+    with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
+        expect(page.get_by_role("heading", level=1)).to_have_text("Storage usage")
+        projects = page.get_by_role("table").first
+        cosmo, lux = (projects.get_by_role("row").filter(has_text=n) for n in ("cosmo", "lux"))
+        expect(cosmo).to_contain_text("over quota")
+        expect(cosmo).to_contain_text(re.compile(r"of 3\.0.MiB\s+13\d %"))
+        expect(lux).to_contain_text(re.compile(r"of 10\.0.MiB\s+30 %"))
+        cosmo_bytes, cosmo_inodes, lux_bytes, lux_inodes = bar_widths(page, "projects")[:4]
+        assert cosmo_bytes == pytest.approx(1.0)
+        assert cosmo_inodes == pytest.approx(0.04, abs=0.002)
+        assert lux_bytes == pytest.approx(0.30, abs=0.01)
+        assert lux_inodes == pytest.approx(0.03, abs=0.002)
+        assert bar_widths(page, "files")[0] == pytest.approx(1.0)
+        biggest = page.get_by_role("table").filter(has_text="snap_001.hdf5")
+        expect(biggest.get_by_role("row").filter(has_text="snap_001")).to_contain_text(
+            "3.0\u00a0MiB"
+        )
+        growth = page.get_by_role("region", name="Growth since the scan before")
+        expect(growth).to_contain_text("+2.0\u00a0MiB")
+
+
+def test_the_token_leaves_the_address_and_links_work_without_it(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    with opened(browser, address) as page:
+        assert "token" not in page.url
+        page.get_by_role("link", name="last read").click()
+        assert "basis=atime" in page.url
+        expect(page.get_by_role("link", name="last read")).to_have_attribute("aria-current", "true")
+        page.get_by_role("link", name="lux").first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Project lux")
+        assert "basis=atime" in page.url
+        page.get_by_role("link", name="All projects").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Storage usage")
+
+
+def test_it_works_without_scripts(scanned: Path, browser: Browser, address: str) -> None:
+    with opened(browser, address, java_script_enabled=False) as page:
+        expect(page.get_by_role("table").first).to_contain_text("cosmo")
+        expect(page.locator(".bar.over")).to_be_visible()
+        page.get_by_role("link", name="Show the directories that grew").click()
+        growth = page.get_by_role("region", name="Growth since the scan before")
+        expect(growth).to_contain_text("/lux")
+        page.get_by_role("link", name="cosmo").first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Project cosmo")
+
+
+def test_nothing_scrolls_sideways(scanned: Path, browser: Browser, address: str) -> None:
+    """Not even on a small phone, with a path of 200 characters and no slash."""
+    with opened(browser, address + "&directories=true") as page:
+        for width in (320, 390, 700, 820, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            outside = page.locator("td, tbody th, .bar, .tiles div").evaluate_all(
+                "(found, width) => found.filter(e => e.getBoundingClientRect().right > width)"
+                ".map(e => e.outerHTML)",
+                width,
+            )
+            assert outside == []
+            # Rows that became blocks are still a table.
+            assert page.get_by_role("table").count() == 8
+            expect(page.get_by_role("rowheader", name="cosmo").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out(scanned: Path, browser: Browser, address: str, scheme: str) -> None:
+    with opened(browser, address, color_scheme=scheme) as page:
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 100
+        assert [found for found in contrasts if found[0] < 4.5] == []
+
+
+def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) -> None:
+    with opened(browser, address) as page:
+        row = page.get_by_role("row").filter(has_text="fdp.exe")
+        expect(row.first).to_contain_text(
+            "<script>document.title='owned'<script>\\n\\xff\\u202efdp"
+        )
+        assert page.title() == "Usage · datamgr"
+        assert page.locator("script").count() == 1
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    with opened(browser, address) as page:
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        reached = set()
+        for _ in range(page.get_by_role("link").count()):
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline == "solid"
+            reached.add(page.evaluate("document.activeElement.textContent.trim()"))
+            page.keyboard.press("Tab")
+        assert {"cosmo", "lux", "last read", "100", "Show the directories that grew"} <= reached
+
+
+def test_before_the_first_scan_it_says_what_to_do(browser: Browser, address: str) -> None:
+    with opened(browser, address) as page:
+        expect(page.get_by_role("heading", level=1)).to_have_text("No scan yet")
+        expect(page.get_by_role("main")).to_contain_text("datamgr scan run PATH --name NAME")
+
+
+def test_a_stranger_is_told_how_to_get_in(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    response = page.goto(address.split("?", maxsplit=1)[0])
+    assert response is not None
+    assert response.status == 401
+    expect(page.get_by_role("main")).to_contain_text("Open the address that `datamgr web` printed")
+    context.close()

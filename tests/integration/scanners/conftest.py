@@ -1,0 +1,49 @@
+"""Fixtures of the scanners' tests: a database for a whole module, commands, a place in memory."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from datamgr.config import DatabaseSettings, Settings
+from datamgr.db import Database, make_engine
+from tests.commands import Command, run_command
+
+
+@pytest.fixture(scope="module")
+def module_settings(
+    server: sa.Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """As `settings`, for all tests of a module; not in the environment."""
+    folder = tmp_path_factory.mktemp("module")
+    name = f"module_{os.getpid()}_{abs(hash(folder))}"
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
+    url = server.url.set(database=name).render_as_string(hide_password=False)
+    yield Settings(state_dir=folder / "state", database=DatabaseSettings(url=url))
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="module")
+def module_database(module_settings: Settings) -> Iterator[Database]:
+    engine = make_engine(sa.make_url(module_settings.database.url), 10)
+    yield Database(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def command(settings: Settings) -> Command:
+    """Run `datamgr …` as a process, with the test's own database and state directory."""
+    assert settings  # it is in the environment
+    return run_command
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A directory on tmpfs, where half a million files cost seconds."""
+    with tempfile.TemporaryDirectory(prefix="datamgr-test-", dir="/dev/shm") as name:
+        yield Path(name)
