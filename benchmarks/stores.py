@@ -71,6 +71,7 @@ def _write_dirs(partial: Path, directories: int, chance: np.random.Generator) ->
                 depths,
                 pa.array(ancestors[begin:end], pa.list_(pa.int64())),
                 pa.nulls(rows, pa.string()),
+                pa.nulls(rows, pa.string()),
                 *_inodes(rows, chance, 0o040755, begin, np.full(rows, 4096)),
             ]
         )

@@ -6,14 +6,40 @@ from datamgr.config_types import AbsolutePath, EmailAddress, Seconds, Section
 
 
 class NightlyFileSystem(Section):
-    """One file system that `datamgr nightly` scans."""
+    """One file system of `datamgr nightly`: paths to scan, or lists to import."""
 
     name: str = Field(description="Name of the file system, such as `cfs`.")
-    paths: tuple[AbsolutePath, ...] = Field(min_length=1, description="Directories to scan.")
+    paths: tuple[AbsolutePath, ...] = Field(
+        (), description="Directories to scan; with `import`, the roots that the list is of."
+    )
+    import_: tuple[AbsolutePath, ...] = Field(
+        (),
+        alias="import",
+        description="Files of a list to import in place of a walk; see docs/howto/nightly.md.",
+    )
+    from_: str | None = Field(
+        None, alias="from", description="Format of the list, as `datamgr scan import --from`."
+    )
+    columns: str | None = Field(
+        None, description="Fields of the list, as `datamgr scan import --columns`."
+    )
+    prefix: str = Field("", description="Put in front of the list's paths, such as `/scratch`.")
+    modes_decide: bool = Field(
+        False,
+        description="As `datamgr scan import --modes-decide`: there are no access control lists.",
+    )
     workers: int = Field(0, ge=0, le=256, description="As `scan.workers`, for this one.")
     cross_mounts: bool = Field(
         False, description="Enter other file systems mounted below the paths."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "NightlyFileSystem":
+        if not self.paths and not self.import_:
+            raise ValueError(f"{self.name} needs paths, or import and from")
+        if bool(self.import_) != bool(self.from_):
+            raise ValueError(f"{self.name} needs import and from together")
+        return self
 
 
 class NightlySettings(Section):

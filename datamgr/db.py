@@ -111,6 +111,10 @@ def make_engine(url: sa.URL, connect_timeout_s: int) -> sa.Engine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": connect_timeout_s,
+            # A lock may be held for hours without a word; a dead network must not hold it for more.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 6,
             "application_name": "datamgr",
             "options": "-c timezone=UTC",
         },

@@ -165,6 +165,8 @@ def _launch(place: Place, account: Account, log: IO[bytes]) -> None:
         *("-c", "listen_addresses=", "-c", f"port={PORT}"),
         *("-c", f'unix_socket_directories="{place.socket_dir}"'),
         *("-c", "unix_socket_permissions=0700"),
+        # In the data directory, too: segments in /dev/shm would outlive a killed server.
+        *("-c", "dynamic_shared_memory_type=mmap"),
     ]
     env = postgres_cluster.environment()
     with (

@@ -53,7 +53,7 @@ def _table(model: type, names: list[str]) -> str:
     for name in names:
         field = model.model_fields[name]
         default = "" if field.default in (PydanticUndefined, None) else f"`{_shown(field.default)}`"
-        rows.append(f"| `{name}` | {default} | {field.description} |\n")
+        rows.append(f"| `{field.alias or name}` | {default} | {field.description} |\n")
     return "".join(rows)
 
 

@@ -32,21 +32,12 @@ def publish(
     Raises:
         UnavailableError: the engine or the database gave up.
     """
-    clear(session, scan.id)
+    staging = loaded or loading_name(scan.id, "own")
+    if not loaded:
+        create_detached(session, staging)
+        copy(session, staging, scan.id, rollup.batches(rollup.directories()))
+    _clear_rows(session, scan.id)
     _insert_projects(session, scan.id, projects)
-    partition = partition_name(scan.id)
-    if loaded:
-        session.execute(sa.text(f"ALTER TABLE {loaded} RENAME TO {partition}"))
-    else:
-        create_detached(session, partition)
-        copy(session, partition, scan.id, rollup.batches(rollup.directories()))
-    drop_unpublished(session, scan.id)
-    session.execute(
-        sa.text(f"ALTER TABLE {partition} ADD CONSTRAINT own_scan CHECK (scan_id = {scan.id})")
-    )
-    session.execute(
-        sa.text(f"ALTER TABLE directory ATTACH PARTITION {partition} FOR VALUES IN ({scan.id})")
-    )
     requirements = rollup.rules.requirements
     if requirements:
         rules = [
@@ -66,7 +57,7 @@ def publish(
             "most": units.MAX_BIGINT,
         },
     )
-    session.execute(sa.text(f"ANALYZE {partition}"))
+    _attach(session, scan.id, staging)
 
 
 # One row a project, for trends; quotas as they are now.
@@ -87,9 +78,32 @@ GROUP BY p.name
 """
 
 
+def _attach(session: orm.Session, scan_id: int, staging: str) -> None:
+    """Make a loaded table the scan's partition.
+
+    Last of all: where it replaces an earlier one, dropping that keeps readers waiting until the
+    commit.
+    """
+    partition = partition_name(scan_id)
+    session.execute(
+        sa.text(f"ALTER TABLE {staging} ADD CONSTRAINT own_scan CHECK (scan_id = {scan_id})")
+    )
+    session.execute(sa.text(f"ANALYZE {staging}"))
+    session.execute(sa.text(f"DROP TABLE IF EXISTS {partition}"))
+    session.execute(sa.text(f"ALTER TABLE {staging} RENAME TO {partition}"))
+    session.execute(
+        sa.text(f"ALTER TABLE directory ATTACH PARTITION {partition} FOR VALUES IN ({scan_id})")
+    )
+    drop_unpublished(session, scan_id)
+
+
 def clear(session: orm.Session, scan_id: int) -> None:
     """Take a scan's roll-ups out of the database; its history stays unless it is loaded again."""
     session.execute(sa.text(f"DROP TABLE IF EXISTS {partition_name(scan_id)}"))
+    _clear_rows(session, scan_id)
+
+
+def _clear_rows(session: orm.Session, scan_id: int) -> None:
     for table in ("usage", "age_bin", "top_file", "access_rule", "scan_project"):
         session.execute(
             sa.text(f"DELETE FROM {table} WHERE scan_id = :scan_id"), {"scan_id": scan_id}

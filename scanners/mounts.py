@@ -1,11 +1,12 @@
 """What is mounted where, as this process sees it."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from datamgr.errors import UnavailableError
+from scanners.paths import is_below
 
 
 def names_by_parent() -> dict[bytes, set[bytes]]:
@@ -59,6 +60,21 @@ def _identity(stack: ExitStack, path: bytes) -> tuple[int, int, bytes]:
     stack.callback(os.close, descriptor)
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, _mount_id(descriptor)
+
+
+def atime_policy(roots: Sequence[bytes]) -> str:
+    """How the file systems of the roots keep access times: their mount options of that name.
+
+    Source: proc_pid_mountinfo(5), mount(8).
+    """
+    policies = set()
+    table = [line.split(b" ") for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    for root in roots:
+        above = [m for m in table if is_below(root, unescape(m[4]))]
+        nearest = max(above, key=lambda m: len(m[4]), default=None)
+        options = nearest[5].decode().split(",") if nearest else []
+        policies.add(next((o for o in options if o in ("noatime", "relatime")), "strictatime"))
+    return "+".join(sorted(policies))
 
 
 def unescape(field: bytes) -> bytes:

@@ -1,13 +1,11 @@
 """What is done every night: scan all file systems, thin the history out, check the alerts."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 from datamgr import catalog, db
 from datamgr.config import Settings
@@ -17,9 +15,9 @@ from datamgr.db import Database
 from datamgr.errors import DatamgrError, InvalidError, NotFoundError, UnavailableError
 from datamgr.identity import Caller
 from datamgr.units import format_count
-from scanners import alerts, history, queries
-from scanners import scan as scanning
+from scanners import alerts, history, nightly_sources, queries
 from scanners.lock import NIGHTLY_CLASS, NIGHTLY_RUN, advisory_lock
+from scanners.walk import Progress
 
 log = logging.getLogger(__name__)
 
@@ -84,29 +82,22 @@ class Run:
         refusal = "a nightly run is under way; wait for it to end"
         with advisory_lock(self.database, NIGHTLY_CLASS, NIGHTLY_RUN, refusal):
             for filesystem in filesystems:
-                step = Step("scan", filesystem.name)
-                with self._ended(step):
-                    self._scan(step, filesystem)
-                yield step
-            for name, work in (("history", self._thin), ("alerts", self._check_alerts)):
-                step = Step(name, None)
-                with self._ended(step):
-                    work(step)
-                yield step
+                yield self._ended(
+                    Step("scan", filesystem.name), partial(self._scan, filesystem=filesystem)
+                )
+            yield self._ended(Step("history", None), self._thin)
+            yield self._ended(Step("alerts", None), self._check_alerts)
 
-    @contextmanager
-    def _ended(self, step: Step) -> Iterator[None]:
-        """Note how a step ended; nothing but a second Ctrl-C gets past."""
+    def _ended(self, step: Step, work: Callable[[Step], None]) -> Step:
+        """Do a step and note how it ended; nothing but a second Ctrl-C gets past."""
         begin = time.monotonic()
         step.state = StepState.PLANNED if self.dry_run else StepState.DONE
+        skipped = self.stop.is_set()
         try:
-            if self.stop.is_set():
-                step.state = StepState.SKIPPED
             self._checkpoint()
-            yield
+            work(step)
         except Stopped as error:
-            if step.state is not StepState.SKIPPED:
-                step.state = StepState.STOPPED
+            step.state = StepState.SKIPPED if skipped else StepState.STOPPED
             step.message, step.exit_code = str(error), INTERRUPTED
         except DatamgrError as error:
             step.state, step.message, step.exit_code = (
@@ -120,36 +111,31 @@ class Run:
         step.duration_s = round(time.monotonic() - begin, 3)
         level = logging.WARNING if step.exit_code else logging.INFO
         detail = {"step": step.step, "filesystem": step.filesystem, "duration_s": step.duration_s}
-        log.log(
-            level, "%s %s after %.1f s: %s",
-            " ".join(filter(None, (step.step, step.filesystem))),
-            step.state, step.duration_s, step.message, extra=detail,
-        )  # fmt: skip
+        what = f"{step.step} {step.filesystem}" if step.filesystem else step.step
+        told = (what, step.state, step.duration_s, step.message)
+        log.log(level, "%s %s after %.1f s: %s", *told, extra=detail)
+        return step
 
     def _checkpoint(self) -> None:
         if self.stop.is_set():
             raise Stopped
 
     def _scan(self, step: Step, filesystem: NightlyFileSystem) -> None:
-        roots = scanning.checked_roots([os.fsencode(path) for path in filesystem.paths])
+        source = nightly_sources.source_of(self.settings, self.database, filesystem)
         if self.dry_run:
-            shown = ", ".join(map(os.fsdecode, roots))
-            step.message = f"would scan {shown}"
+            step.message = f"would {source.shown}"
             return
 
-        def on_progress(seen: Any) -> None:
+        def on_progress(seen: Progress) -> None:
             self._checkpoint()
             total = format_count(seen.entries + seen.directories)
-            self.on_progress(f"{filesystem.name}: walking, {total} entries")
+            self.on_progress(f"{filesystem.name}: {total} entries")
 
         def on_step(name: str) -> None:
             self._checkpoint()
             self.on_progress(f"{filesystem.name}: {name} ...")
 
-        request = scanning.ScanRequest(
-            filesystem.name, roots, filesystem.workers, filesystem.cross_mounts
-        )
-        step.scan_id = scanning.run(self.settings, self.database, request, on_progress, on_step)
+        step.scan_id = source.run(on_progress, on_step)
         with self.database.transaction(read_only=True) as session:
             scan = queries.scan_by_id(session, step.scan_id)
             entries = (scan.entries or 0) + (scan.directories or 0)

@@ -81,9 +81,11 @@ def remove(
 
     Raises:
         NotFoundError: there is no such scan.
+        ForbiddenError: the caller may not remove scans.
         ConflictError: it is running, or it is the current one and `force` is off.
     """
     with database.transaction() as session:
+        catalog.require_manager(session, caller, "remove scans")
         scan = queries.scan_by_id(session, scan_id)
         filesystem = session.get_one(catalog.FileSystem, scan.filesystem_id)
         name, filesystem_id = filesystem.name, filesystem.id

@@ -13,9 +13,9 @@ from pathlib import Path
 from datamgr import catalog, db
 from datamgr.config import Settings
 from datamgr.db import Database
-from datamgr.errors import InvalidError, UnavailableError
+from datamgr.errors import DatamgrError, InvalidError, UnavailableError
+from scanners import mounts, queries, retention, walk
 from scanners import publish as publishing
-from scanners import queries, retention, walk
 from scanners.lock import filesystem_lock
 from scanners.models import Scan, ScanState
 from scanners.paths import is_below
@@ -83,7 +83,7 @@ def run(
             return spark_walk.walk(settings, roots, directory, options, on_progress)
         return walk.walk(roots, directory, options, on_progress)
 
-    filling = Filling(request.filesystem, "walk", "walk", roots, atime_policy(roots), fill)
+    filling = Filling(request.filesystem, "walk", "walk", roots, mounts.atime_policy(roots), fill)
     with _spark(settings):
         return fill_and_publish(settings, database, filling, on_step)
 
@@ -128,7 +128,7 @@ def fill_and_publish(
             publishing.publish(settings, database, scan_id, steps)
         except BaseException as error:
             _fail(database, scan_id, error, steps.seconds)
-            store.discard_partial()
+            store.discard_partial(scan_id)
             raise
         retention.prune(settings, database, store, filesystem_id)
     return scan_id
@@ -211,26 +211,5 @@ def _fail(
                 scan.state = ScanState.FAILED
             scan.failure = str(error) or type(error).__name__
             scan.timings_s = seconds
-    except UnavailableError:
-        log.warning("scan %s failed and the database cannot be told; the next run will", scan_id)
-
-
-def atime_policy(roots: Sequence[bytes]) -> str:
-    """How the file systems of the roots keep access times: their mount options of that name.
-
-    Source: proc_pid_mountinfo(5), mount(8).
-    """
-    policies = set()
-    mounts = [line.split(b" ") for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
-    for root in roots:
-        above = [m for m in mounts if is_below(root, _unescape(m[4]))]
-        nearest = max(above, key=lambda m: len(m[4]), default=None)
-        options = nearest[5].decode().split(",") if nearest else []
-        policies.add(next((o for o in options if o in ("noatime", "relatime")), "strictatime"))
-    return "+".join(sorted(policies))
-
-
-def _unescape(field_: bytes) -> bytes:
-    for code in (b"\\040", b"\\011", b"\\012", b"\\134"):
-        field_ = field_.replace(code, bytes([int(code[1:], 8)]))
-    return field_
+    except DatamgrError as reason:  # the error that ended the scan is the one to report
+        log.warning("scan %s failed and the database could not be told: %s", scan_id, reason)

@@ -1,5 +1,6 @@
 """Spark as the engine of roll-ups: its session, and ibis expressions run as Spark SQL."""
 
+import logging
 import os
 import shutil
 import signal
@@ -152,6 +153,8 @@ def running(settings: Settings) -> Iterator[SparkSession]:
             "Spark needs Java 17 or later; install a package such as openjdk-17-jre-headless, "
             "set JAVA_HOME, or set scan.engine to duckdb"
         )
+    # It prints whole Java traces where one sentence is said.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     scratch = settings.state_dir / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with (

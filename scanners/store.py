@@ -124,13 +124,19 @@ class ScanStore:
             )
         return manifest
 
-    def discard_partial(self) -> list[Path]:
-        """Remove what interrupted scans left; only for the holder of the file system's lock.
+    def discard_partial(self, scan_id: int | None = None) -> list[Path]:
+        """Remove what an interrupted scan left, or all of them.
+
+        All is only for the holder of the file system's lock.
 
         Raises:
             UnavailableError: it cannot be removed.
         """
-        left = sorted(self.directory.glob(f"*{PARTIAL}"))
+        left = sorted(
+            path
+            for path in self.directory.glob(f"*{PARTIAL}")
+            if scan_id is None or path.name.split(".")[0] == str(scan_id)
+        )
         for path in left:
             _remove_tree(path)
         return left

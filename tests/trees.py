@@ -99,7 +99,7 @@ def chain(root: Path, levels: int, name: bytes) -> Iterator[None]:
 
 
 def make_many_files(directory: Path, number: int) -> None:
-    """`number` names quickly: hard links of a few empty files (32,000 each, below any limit)."""
+    """`number` empty files f0, f1, ..."""
     here = os.open(directory, os.O_RDONLY)
     try:
         for index in range(number):

@@ -40,7 +40,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
 
 def _flatten(settings: configuration.Settings) -> dict[str, object]:
     flat: dict[str, object] = {}
-    for name, value in settings.model_dump(mode="json").items():
+    for name, value in settings.model_dump(mode="json", by_alias=True).items():
         if isinstance(value, dict):
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:

@@ -34,6 +34,7 @@ COMMANDS = {
     "nightly": Command(
         "scanners.nightly_cli:nightly_", "Scan everything that is configured, once a night."
     ),
+    "find": Command("scanners.find_cli:find", "Files and directories by age, size, name, owner."),
     "task": Command("datamgr.cli.task:task", "The queue of long work."),
     "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
     "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),

@@ -52,3 +52,4 @@ class _Quantity(click.ParamType[int]):
 PATH = click.Path(path_type=bytes, readable=False)
 BYTES = _Quantity("size", units.parse_bytes)
 COUNT = _Quantity("count", units.parse_count)
+SPAN = _Quantity("duration", lambda text: int(units.parse_duration_s(text)))

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,22 @@ def emit(schema: str, rows: Sequence[Row], **head: Any) -> None:
     """Print the JSON object `{"schema": …, …head, "rows": […]}`; docs/json.md lists the schemas."""
     body = {"schema": schema, **encode_row(head), "rows": [encode_row(row) for row in rows]}
     click.echo(json.dumps(body, ensure_ascii=True))
+
+
+def emit_stream(schema: str, rows: Iterable[Row], **head: Any) -> None:
+    """As `emit`, with each row printed as it comes, on a line of its own.
+
+    An error in between leaves the object without its end, which no reader takes for whole.
+    """
+    start = json.dumps({"schema": schema, **encode_row(head), "rows": []}, ensure_ascii=True)
+    write = sys.stdout.write
+    write(start.removesuffix("]}"))
+    separator = "\n"
+    for row in rows:
+        write(separator + json.dumps(encode_row(row), ensure_ascii=True))
+        separator = ",\n"
+    write("]}\n")
+    sys.stdout.flush()
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, empty: str = "") -> None:

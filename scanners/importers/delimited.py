@@ -3,11 +3,14 @@
 Source: RFC 4180; a quotation mark within quotes is doubled.
 """
 
+import re
 from collections.abc import Sequence
 
 from datamgr.errors import InvalidError
 from scanners.importers.fields import PATH, Listed, Unparsable, parse_layout, read_csv
 from scanners.importers.format import ListFormat
+
+_QUOTED = re.compile(rb'(?:(?<=[,\n])|\A)"[^"]*(?:""[^"]*)*"(?=[,\r\n]|\Z)')
 
 
 class Delimited(ListFormat):
@@ -54,6 +57,8 @@ class Delimited(ListFormat):
 
     def read_block(self, block: bytes) -> Listed:
         """Read whole records at once."""
+        if b'"' in block and b'"' in _QUOTED.sub(b"", block):
+            raise Unparsable("its quotation marks do not match")
         fields = read_csv(block, self._layout, ",", quoted=True)
         return Listed(fields[PATH], fields.drop_columns(PATH))
 

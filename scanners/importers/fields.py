@@ -104,7 +104,7 @@ def read_csv(
             ),
         )
     except pa.ArrowInvalid as error:
-        raise Unparsable(shortened(str(error))) from error
+        raise Unparsable(_explained(str(error), layout)) from error
     return table.combine_chunks().to_batches()[0] if table.num_rows else _empty(table.schema)
 
 
@@ -112,6 +112,13 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
-def shortened(message: str) -> str:
-    """An engine's message without its row number, which counts within one block."""
-    return re.sub(r"Row #\d+: ", "", message.partition("\n")[0])[:200]
+def _explained(message: str, layout: Sequence[str]) -> str:
+    """An engine's message with the field's name for its number, and without the row's.
+
+    Rows are counted within one block, which says nothing to those who have the file.
+    """
+    if match := re.search(r"In CSV column #(\d+): .*?: (invalid value .*)", message):
+        return f"{match[2]} of {layout[int(match[1])]}"
+    if match := re.search(r"Expected (\d+) columns, got (\d+)", message):
+        return f"it has {match[2]} fields, not {match[1]}"
+    return message.partition("\n")[0]

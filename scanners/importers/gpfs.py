@@ -26,8 +26,8 @@ _PREPARED = re.compile(rb"[0-9a-fA-F:\-]+:\d+!")
 
 # To NUL the ends of records and of their heads, to `|` the spaces, to quoted-printable the rest.
 _MARKS = bytes.maketrans(b"\n %", b"\0|=")
-# Bytes that mean something after `_MARKS` without meaning it before.
-_CONFUSING = (b"\0", b"|", b"=", b"%00")
+# Printable ASCII, without what only `_MARKS` makes.
+_EXPECTED = bytes(set(range(0x20, 0x7F)) - set(b"|=")) + b"\n"
 
 
 class GpfsList(ListFormat):
@@ -44,7 +44,7 @@ class GpfsList(ListFormat):
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
         records = block.count(b"\n")
-        if not block.isascii() or any(mark in block for mark in _CONFUSING):
+        if b"%00" in block or block.translate(None, _EXPECTED):
             raise Unparsable("it is not encoded as expected")
         if block.count(b" ") != _SPACES * records:
             raise Unparsable("it has too few or many spaces")

@@ -21,7 +21,7 @@ _LAYOUT = (
     "atime_s", "mtime_s", "ctime_s",
 )  # fmt: skip
 # A path may hold the delimiter; then it ends where a type, an inode number and a mode follow.
-_HEAD = re.compile(rb"(.*?)\x1e([a-z]\x1e(?:-?\d+\x1e){11})", re.DOTALL)
+_HEAD = re.compile(rb"(.*?)\x1e([a-z]\x1e(?:[ \t]*-?[\d.]+[ \t]*\x1e){11})", re.DOTALL)
 _EXTERNAL = re.compile(rb"[^\x1e]*\x1ee\x1e")
 _LENGTH_DIGITS = 4
 

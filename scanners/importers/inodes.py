@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scanners import record
-from scanners.importers.fields import Unparsable, shortened
+from scanners.importers.fields import Unparsable
 
 _TYPE_OF_LETTER = {
     letter: number << 12 for number, letter in enumerate(record.KINDS) if letter != "?"
@@ -154,4 +154,4 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     try:
         return column.cast(type_)
     except pa.ArrowInvalid as error:
-        raise Unparsable(shortened(str(error))) from error
+        raise Unparsable("a mode or time is out of range") from error

@@ -122,11 +122,12 @@ class _Parser:
         self._parsed.directories += rows.directories.num_rows
 
     def _bad(self, line: int, record: bytes, reason: str) -> None:
-        self._parsed.bad.append(Bad(line, record.count(b"\n") + 1, _printable(record), reason))
+        lines = record.count(b"\n") + 1
+        self._parsed.bad.append(Bad(line, lines, _printable(record), _printable(reason.encode())))
 
 
-def _printable(record: bytes) -> str:
-    """The beginning of a record as one line of plain text."""
-    text = record[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace")
+def _printable(given: bytes) -> str:
+    """The beginning of a text as one line that any terminal shows as it is."""
+    text = given[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace")
     text = re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode(), text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

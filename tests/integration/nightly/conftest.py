@@ -1,6 +1,7 @@
 """A mail server, a web server and a small catalog for the tests of quotas, alerts and nights."""
 
 import email
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from aiosmtpd.controller import Controller
 
 from datamgr import catalog
 from datamgr.catalog import Project
+from datamgr.config import Settings
 from datamgr.db import Database
 from scanners import models
 from scanners.models import Scan, ScanState
@@ -55,11 +57,10 @@ class Mailbox:
 
 @pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
-    box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        box = Mailbox(free.getsockname()[1])
+    controller = Controller(box, hostname="127.0.0.1", port=box.port)
     controller.start()
-    assert controller.server is not None
-    box.port = controller.server.sockets[0].getsockname()[1]
     yield box
     controller.stop()
 
@@ -174,7 +175,8 @@ class Catalog:
 
 
 @pytest.fixture
-def centre(database: Database) -> Catalog:
+def centre(database: Database, settings: Settings) -> Catalog:
+    """An empty centre, which commands see too."""
     with database.transaction() as session:
         scan = Scan(
             filesystem_id=catalog.ensure_filesystem(session, "fs").id,

@@ -39,7 +39,7 @@ def daily(days: int) -> list[tuple[datetime, int]]:
 def test_thinning_keeps_days_then_weeks_then_months(
     database: Database, centre: Catalog, settings: Settings
 ) -> None:
-    """1200 daily scans up to 2026-03-01: 91 of 90 days, one a week back to 730 days, one a month."""
+    """1200 daily scans: all of 90 days, one a week back to 730 days, then one a month."""
     centre.remember("alpha", daily(1200))
     before = times(database, "alpha")
     removed = thin(database, settings)

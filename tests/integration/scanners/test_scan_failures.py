@@ -16,7 +16,7 @@ from datamgr import catalog
 from datamgr.config import ScanSettings, Settings
 from datamgr.db import Database
 from datamgr.errors import ConflictError, UnavailableError
-from scanners import queries, scan
+from scanners import publish, queries, scan
 from scanners.scan import ScanRequest
 from scanners.visibility import EVERYTHING
 from tests import mounts, trees
@@ -229,7 +229,6 @@ def test_lost_or_damaged_files_are_never_published(
     settings: Settings, database: Database, tree: Path
 ) -> None:
     """A scan with a part less would be a wrong answer that nobody sees."""
-    from scanners import publish
 
     scan_id = scan.run(settings, database, request(tree))
     [part] = (settings.scan_store_dir / f"fs/{scan_id}/entries").iterdir()
@@ -270,3 +269,20 @@ def test_apparent_sizes_beyond_a_bigint_do_not_stop_a_scan(
     assert [row["size_bytes"] for row in projects if row["number"] > 0] == [most, most]
     assert [row["size_bytes"] for row in users] == [2 * most]
     assert ages[0]["size_bytes"] == 2 * most
+
+
+def test_a_roll_up_without_memory_can_be_published_later(
+    settings: Settings, database: Database, tree: Path, in_memory: Path
+) -> None:
+    """10 MB are too few for 100,000 files; the walk is not lost, and nothing else is left."""
+    first = scan.run(settings, database, request(tree))
+    trees.make_many_files(in_memory, 100_000)
+    poor = settings.model_copy(update={"scan": ScanSettings(engine_memory="10MB")})
+    with pytest.raises(UnavailableError, match="the roll-up ran out of memory"):
+        scan.run(poor, database, request(in_memory))
+    assert current(database) == [(first, 1)]
+    assert states(database) == ["published", "walked"]
+    store = settings.scan_store_dir / "fs"
+    assert {path.name for path in store.iterdir()} == {str(first), str(first + 1)}
+    publish.publish_again(settings, database, first + 1)
+    assert current(database) == [(first + 1, 100_000)]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ Imported = Callable[..., Walked]
 
 
 @pytest.fixture
-def imported(tmp_path: Path) -> Imported:
-    """Import lists, given as bytes or paths, and read the datasets; counts must agree."""
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
+    """Import lists, given as bytes or paths, and read the datasets; counts must agree.
+
+    In a thread, for processes take a second to begin; test_command and test_equals_walk have them.
+    """
+    monkeypatch.setattr(importing, "_processes", ThreadPoolExecutor)
     numbers = itertools.count()
 
     def run(name: str, *lists: bytes | Path, **options: Any) -> Walked:

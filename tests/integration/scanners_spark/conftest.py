@@ -15,6 +15,11 @@ from scanners import spark_engine
 
 # Two workers of one core; a master, workers and executors as in a standalone cluster.
 MASTER = "local-cluster[2,1,1024]"
+# Java compiles less thoroughly, which pays for less than some minutes of work.
+QUICK = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
 LOADED_TABLES = ("scan_project", "project_history", "usage", "directory", "top_file", "age_bin",
                  "access_rule")  # fmt: skip
 
@@ -34,7 +39,9 @@ def spark_settings(
     yield Settings(
         state_dir=folder / "state",
         database=DatabaseSettings(url=url),
-        scan=ScanSettings(engine="spark", spark_master=MASTER, engine_memory="1GiB"),
+        scan=ScanSettings(
+            engine="spark", spark_master=MASTER, engine_memory="1GiB", spark_conf=QUICK
+        ),
     )
     with server.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))

@@ -10,16 +10,15 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from benchmarks import stores
 from datamgr import catalog, db
 from datamgr.catalog import ProjectChange
 from datamgr.config import Settings
 from datamgr.db import Database
 from datamgr.identity import Caller, Role
 from scanners import parts, publish, record, scan
-from scanners.models import Scan, ScanState
 from scanners.store import Manifest, ScanStore
 from tests import mounts, trees
+from tests.integration.scanners_spark.complete_scans import by_duckdb, generate, register
 from tests.integration.scanners_spark.conftest import Tables
 
 STAFF = Caller("root", 0, frozenset({0}), Role.STAFF)
@@ -28,12 +27,6 @@ BIGGEST = 2**63 - 1
 ReadTables = Callable[[int], Tables]
 
 pytestmark = pytest.mark.usefixtures("spark")
-
-
-def by_duckdb(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={"scan": settings.scan.model_copy(update={"engine": "duckdb"})}
-    )
 
 
 def published_by_both(
@@ -49,51 +42,38 @@ def published_by_both(
     return found
 
 
-def register(database: Database, filesystem: str, seconds: int = 0) -> int:
-    """A complete scan without its files; returns its number."""
-    with database.transaction() as session:
-        new = Scan(
-            filesystem_id=catalog.ensure_filesystem(session, filesystem).id,
-            state=ScanState.WALKED, source="walk", host="", roots=[b"/synth"],
-            started_at=db.utc_now(), errors={}, atime_policy="relatime", timings_s={},
-        )  # fmt: skip
-        session.add(new)
-        session.flush()
-        return new.id
-
-
 @mounts.needs_root
 @pytest.mark.root
-def test_the_fixed_tree(
+def test_golden_trees(
     spark_settings: Settings, spark_database: Database, tables: ReadTables, tmp_path: Path
 ) -> None:
-    """Hard links in and across projects, nested projects, sparse files, times before 1970."""
-    with mounts.ext4(tmp_path) as place:
+    """Hostile names, links in and across projects, nested projects, sparse files, odd times."""
+    (tmp_path / "mounted").mkdir()
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    trees.hostile(hostile)
+    with mounts.ext4(tmp_path / "mounted") as place:
         root = place / "tree"
         trees.fixed(root, int(time.time()))
         with spark_database.transaction() as session:
             for name, path in (("alpha", "alpha"), ("inner", "alpha/nested/inner")):
                 change = ProjectChange(path=os.fsencode(root / path), quota_bytes=10_000)
                 catalog.add_project(session, STAFF, name, change)
-        request = scan.ScanRequest("fixed", [os.fsencode(root)])
+        request = scan.ScanRequest("golden", [os.fsencode(root), os.fsencode(hostile)])
         scan_id = scan.run(by_duckdb(spark_settings), spark_database, request)
         found = published_by_both(spark_settings, spark_database, scan_id, tables)
     assert len(found["scan_project"]) == 3
-    assert len(found["top_file"]) > 10
+    assert len(found["top_file"]) > len(trees.HOSTILE_NAMES) + 10
 
 
-def test_hostile_names_and_no_files(
+def test_a_root_without_files(
     spark_settings: Settings, spark_database: Database, tables: ReadTables, tmp_path: Path
 ) -> None:
-    for name in ("hostile", "bare"):
-        (tmp_path / name).mkdir()
-    trees.hostile(tmp_path / "hostile")
-    for name, directories in (("hostile", len(trees.HOSTILE_NAMES) + 1), ("bare", 1)):
-        request = scan.ScanRequest(name, [os.fsencode(tmp_path / name)])
-        scan_id = scan.run(by_duckdb(spark_settings), spark_database, request)
-        found = published_by_both(spark_settings, spark_database, scan_id, tables)
-        assert len(found["directory"]) == directories
-        assert len(found["top_file"]) == directories - 1
+    """Then the scan has no files of entries either."""
+    request = scan.ScanRequest("bare", [os.fsencode(tmp_path)])
+    scan_id = scan.run(by_duckdb(spark_settings), spark_database, request)
+    found = published_by_both(spark_settings, spark_database, scan_id, tables)
+    assert [len(found[table]) for table in ("directory", "top_file")] == [1, 0]
 
 
 def test_sizes_at_the_limits_of_classes_and_of_64_bits(
@@ -153,9 +133,8 @@ def test_a_generated_scan(
     pytestconfig: pytest.Config,
 ) -> None:
     """5 million entries in full."""
-    entries = 5_000_000 if pytestconfig.getoption("full_soak") else 100_000
-    scan_id = register(spark_database, "generated")
-    stores.make(spark_settings.scan_store_dir, "generated", scan_id, entries)
+    entries = 5_000_000 if pytestconfig.getoption("full_soak") else 50_000
+    scan_id = generate(spark_settings, spark_database, "generated", entries)
     found = published_by_both(spark_settings, spark_database, scan_id, tables)
     assert len(found["directory"]) == entries // 31
 
