@@ -7,11 +7,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import measure, stores, trees
-from datamgr import catalog, db
 from datamgr.config import Settings
 from datamgr.db import Database, open_database
 from scanners import publish, scan
-from scanners.models import Scan, ScanState
+from scanners.models import Scan
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -45,21 +44,7 @@ def _synthetic(settings: Settings, database: Database, sizes: list[int]) -> None
     smallest = None
     for number, entries in enumerate(sizes):
         name = f"synthetic{number}"
-        with database.transaction() as session:
-            new = Scan(
-                filesystem_id=catalog.ensure_filesystem(session, name).id,
-                state=ScanState.WALKED,
-                source="synthetic",
-                host="",
-                roots=[b"/synth"],
-                started_at=db.utc_now(),
-                errors={},
-                atime_policy="relatime",
-                timings_s={},
-            )
-            session.add(new)
-            session.flush()
-            scan_id = new.id
+        scan_id = stores.register(database, name)
         stores.make(settings.scan_store_dir, name, scan_id, entries)
         taken: list[float] = []
         peak = measure.peak_rss_bytes(

@@ -8,13 +8,35 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from datamgr import catalog, db
+from datamgr.db import Database
 from scanners import parts, record
+from scanners.models import Scan, ScanState
 from scanners.store import Manifest, ScanStore
 
 FILES_PER_DIRECTORY = 30
 PROJECTS, USERS, GROUPS = 60, 400, 60
 HARD_LINKED = 0.01
 YEAR_S = 365 * 86400
+
+
+def register(database: Database, filesystem: str) -> int:
+    """The row of a complete scan, whose files are still to be made; returns its number."""
+    with database.transaction() as session:
+        new = Scan(
+            filesystem_id=catalog.ensure_filesystem(session, filesystem).id,
+            state=ScanState.WALKED,
+            source="synthetic",
+            host="",
+            roots=[b"/synth"],
+            started_at=db.utc_now(),
+            errors={},
+            atime_policy="relatime",
+            timings_s={},
+        )
+        session.add(new)
+        session.flush()
+        return new.id
 
 
 def make(store_dir: Path, filesystem: str, scan_id: int, entries: int, seed: int = 1) -> None:

@@ -200,7 +200,7 @@ def _tell(
     try:
         deliver(notice, settings)
     except DatamgrError as error:
-        log.warning("%s is not told about %s: %s", notice.receiver, notice.id, error)
+        log.info("%s is not told about %s: %s", notice.receiver, notice.id, error)
         return _row(notice, delivered=False, error=str(error))
     with database.transaction() as session:
         row = session.get(AlertState, notice.key, with_for_update=True)

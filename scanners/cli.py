@@ -13,7 +13,16 @@ from datamgr.config import Settings
 from datamgr.db import Database, open_database
 from datamgr.errors import NotFoundError
 from datamgr.units import format_count
-from scanners import engine_options, import_cli, parts, queries, record, retention, store
+from scanners import (
+    engine_options,
+    import_cli,
+    parts,
+    queries,
+    record,
+    retention,
+    store,
+    visibility,
+)
 from scanners import publish as publishing
 from scanners import scan as scanning
 from scanners import tasks as queued
@@ -160,11 +169,15 @@ def list_(settings: Settings, as_json: bool) -> None:
 @options.as_json
 @options.pass_settings
 def show(settings: Settings, scan_id: int, limit: int, as_json: bool) -> None:
-    """Show one scan: how it went, how long each step took, and what could not be counted."""
-    with open_database(settings) as database, database.transaction(read_only=True) as session:
+    """Show one scan: how it went, how long each step took, and what could not be counted.
+
+    The names of what could not be counted are for staff only.
+    """
+    with visibility.reading(settings) as (session, visible):
         row = scan_row(session, scan_id)
     directory = store.ScanStore(settings.scan_store_dir, row["filesystem"]).path(scan_id)
-    errors = list(parts.read_errors(directory, limit))
+    # Whoever may not list a directory must not learn from an error what is in it.
+    errors = list(parts.read_errors(directory, limit)) if visible.everything else []
     if as_json:
         output.emit("scan.show", errors, scan=row)
         return

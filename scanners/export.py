@@ -1,153 +1,124 @@
-"""Whole tables of the newest scans for other programs: what they hold, and how files become of it."""
+"""How rows become a file, CSV or Parquet, that is there as a whole or not at all."""
 
 import csv
+import errno
 import io
 import itertools
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import orm
 
 from datamgr import display
 from datamgr.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
-from scanners import ages, find, history, places, queries
-from scanners.find import Question
-from scanners.queries import Row, Selection
-from scanners.visibility import Visibility
+from scanners.queries import Row
 
 STANDARD_OUTPUT = "-"
 BATCH_ROWS = 8192
-# More than any scan keeps.
-ALL_TOP_FILES = 1 << 31
 
-_TYPES = {
-    "path": pa.binary(),
-    "scanned_at": pa.timestamp("us", "UTC"),
-    "bytes_percent": pa.float64(),
-    "inodes_percent": pa.float64(),
-} | dict.fromkeys(
-    ("filesystem", "project", "user", "group", "error", "basis", "age", "kind"), pa.string()
-)
+_CSV_COLUMNS = {"path": ("path", "path_b64")}
+
+Writer = Callable[[BinaryIO, pa.Schema, Iterable[Row]], None]
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a table is made of."""
+def write(to: str, schema: pa.Schema, rows: Iterable[Row], *, force: bool = False) -> int:
+    """Write rows into a file of the kind that its name says; returns how many there were.
 
-    session: orm.Session
-    visible: Visibility
-    store_dir: Path
-    selection: Selection
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to export: the names of its columns, and its rows, which are read as they go."""
-
-    columns: tuple[str, ...]
-    rows: Callable[[Source], Iterable[Row]]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns with their types; those that are not named otherwise are numbers."""
-        return pa.schema([(name, _TYPES.get(name, pa.int64())) for name in self.columns])
-
-
-def _projects(source: Source) -> Iterable[Row]:
-    return queries.projects(source.session, source.visible, source.selection)
-
-
-def _owners(owner: str) -> Callable[[Source], Iterable[Row]]:
-    return lambda s: queries.by_owner(s.session, s.visible, s.selection, owner)
-
-
-def _directories(source: Source) -> Iterable[Row]:
-    return queries.all_directories(source.session, source.visible, source.selection)
-
-
-def _top_files(source: Source) -> Iterable[Row]:
-    return queries.top_files(source.session, source.visible, source.selection, ALL_TOP_FILES)
-
-
-def _ages(source: Source) -> Iterable[Row]:
-    for basis in ages.BASES:
-        for row in queries.ages_of_files(source.session, source.visible, source.selection, basis):
-            yield {"basis": basis, **row}
-
-
-def _history(source: Source) -> Iterable[Row]:
-    return history.rows(source.session, source.visible, source.selection)
-
-
-def _files(source: Source) -> Iterable[Row]:
-    found_in = places.of(source.session, source.visible, source.store_dir, source.selection)
-    kinds = frozenset("flpscb")
-    return find.rows(find.search(found_in, Question(kinds=kinds), find.SHOWN))
-
-
-_OWNED = ("files", "directories", "inodes", "size_bytes", "alloc_bytes", "alloc_all_bytes")
-_TOTALS = (*_OWNED[:5], "files_all_links", "size_all_bytes", "alloc_all_bytes")
-_TIMES = ("atime_s", "mtime_s", "ctime_s")
-_QUOTAS = ("quota_bytes", "quota_inodes")
-
-TABLES = {
-    "projects": Table(
-        ("filesystem", "project", "path", "scanned_at", *_TOTALS, *_QUOTAS, "bytes_percent",
-         "inodes_percent"), _projects,
-    ),
-    "users": Table(("user", "uid", *_OWNED), _owners("user")),
-    "groups": Table(("group", "gid", *_OWNED), _owners("group")),
-    "directories": Table(
-        ("filesystem", "project", "path", "user", "uid", "group", "gid", "mode", "files",
-         "directories", "size_bytes", "alloc_bytes", "files_all_links", "size_all_bytes",
-         "alloc_all_bytes", *_TIMES, "error"), _directories,
-    ),
-    "top-files": Table(
-        ("project", "path", "user", "uid", "group", "gid", "size_bytes", "alloc_bytes", "nlink",
-         *_TIMES), _top_files,
-    ),
-    "ages": Table(
-        ("basis", "bin", "age", "below_s", "files", "size_bytes", "alloc_bytes"), _ages
-    ),
-    "history": Table(("filesystem", "project", "scan_id", "scanned_at", *_TOTALS, *_QUOTAS),
-        _history),
-    "files": Table(
-        ("path", "kind", "mode", "user", "uid", "group", "gid", "size_bytes", "alloc_bytes",
-         "nlink", *_TIMES), _files,
-    ),
-}  # fmt: skip
-
-
-def export(name: str, source: Source, to: str, *, force: bool = False) -> int:
-    """Write one of the TABLES as CSV or Parquet, by the name of the file; returns the row count.
-
-    The file appears when it is complete. `-` is CSV on standard output.
+    `-` is CSV on standard output.
 
     Raises:
-        InvalidError: the file's name ends otherwise, or it is none.
+        InvalidError: the name ends otherwise, or the file is no regular one.
         ConflictError: the file exists and `force` is off.
-        NotFoundError: its directory does not exist; what the table is about is not known.
-        UnavailableError: the file cannot be written, or the scan not be read.
+        NotFoundError: its directory does not exist.
+        UnavailableError: the file cannot be written.
     """
-    table = TABLES[name]
-    write = write_csv
-    if to != STANDARD_OUTPUT:
-        _require_free(Path(to), force)
-        write = {".csv": write_csv, ".parquet": write_parquet}[Path(to).suffix]
-        if not Path(to).parent.is_dir():
-            raise NotFoundError(f"the directory {Path(to).parent} does not exist")
     counted = itertools.count()
-    rows = (row for row, _ in zip(table.rows(source), counted, strict=False))
-    sys.stdout.flush()
-    standard = nullcontext(sys.stdout.buffer)
-    with standard if to == STANDARD_OUTPUT else _replacing(Path(to), force) as file:
-        write(file, table, rows)
+    numbered = (row for row, _ in zip(rows, counted, strict=False))
+    if to == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        write_csv(sys.stdout.buffer, schema, numbered)
+    else:
+        path = Path(to)
+        writer = _writer(path)
+        _require_free(path, force=force)
+        with _replacing(path, force=force) as file:
+            writer(file, schema, numbered)
     return next(counted)
+
+
+def write_csv(file: BinaryIO, schema: pa.Schema, rows: Iterable[Row]) -> None:
+    """CSV in UTF-8 with a header; times are ISO 8601.
+
+    Paths are display text, as in JSON; `path_b64`, the column after, is exact where that differs.
+    Source: RFC 4180, but that lines end with a newline.
+    """
+    columns = [c for name in schema.names for c in _CSV_COLUMNS.get(name, (name,))]
+    header = dict(zip(columns, columns, strict=True))
+    for batch in itertools.chain([[header]], _batches(rows)):
+        text = io.StringIO()
+        put = csv.writer(text, lineterminator="\n").writerow
+        for row in batch:
+            encoded = display.encode_row(row)
+            put([encoded.get(name) for name in columns])
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+    file.flush()
+
+
+def write_parquet(file: BinaryIO, schema: pa.Schema, rows: Iterable[Row]) -> None:
+    """Parquet; paths are bytes."""
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in _batches(rows):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    left = iter(rows)
+    while batch := list(itertools.islice(left, BATCH_ROWS)):
+        yield batch
+
+
+def _writer(path: Path) -> Writer:
+    writers: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet}
+    if path.suffix not in writers:
+        raise InvalidError(f"{path} is neither .csv nor .parquet; `-` is CSV on standard output")
+    return writers[path.suffix]
+
+
+def _require_free(path: Path, *, force: bool) -> None:
+    if path.exists() and not path.is_file():
+        raise InvalidError(f"{path} is no regular file; `-` is standard output")
+    if not force and os.path.lexists(path):
+        raise ConflictError(f"{path} exists; replace it by --force, or choose another name")
+
+
+@contextmanager
+def _replacing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its name at the end, or goes."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if force:
+            draft.replace(path)
+        else:
+            # Unlike a rename, a link takes no other file's place.
+            os.link(draft, path)
+    except FileExistsError as error:
+        raise ConflictError(f"{path} was made meanwhile; replace it by --force") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"the directory {path.parent} does not exist") from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            draft.unlink()

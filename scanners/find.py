@@ -4,17 +4,19 @@ The rows come from the Parquet files of the scans, of visible directories only (
 as a stream: nothing is held but one row group.
 """
 
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamgr.errors import InvalidError
+from datamgr import identity
 from scanners import globs, record
 from scanners.places import Place
+from scanners.queries import Row
 from scanners.reader import ScanReader
 
 # The columns that a found row may have; `scan_id` tells inodes of different scans apart.
@@ -28,6 +30,11 @@ SCHEMA = pa.schema(
         for name in COLUMNS
     ]
 )
+# Those that people and programs are shown.
+SHOWN = (
+    "path", "kind", "mode", "uid", "gid", "size_bytes", "alloc_bytes", "nlink", "atime_s",
+    "mtime_s", "ctime_s",
+)  # fmt: skip
 _MADE_HERE = ("path", "kind", "scan_id")
 
 
@@ -56,12 +63,8 @@ class Question:
         Raises:
             InvalidError: one cannot be understood.
         """
-        nothing = pa.array([], pa.binary())
-        try:
-            for glob in (self.name, self.path_glob):
-                _matches(nothing, glob or b"")
-        except pa.ArrowInvalid as error:
-            raise InvalidError("a pattern is too long") from error
+        for glob in (self.name, self.path_glob):
+            globs.to_regex(glob or b"")
 
 
 def search(
@@ -90,6 +93,14 @@ def search(
                 if rows.num_rows:
                     paths = _joined(reader.paths(rows["dir_id"]), rows["name"])
                     yield from _finished(rows, paths, None, question, columns, made)
+
+
+def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+    """Found rows with the names of their owners, one by one."""
+    username = functools.cache(identity.username_of)
+    group_name = functools.cache(identity.group_name_of)
+    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+        yield row | {"user": username(row["uid"]), "group": group_name(row["gid"])}
 
 
 def _needed(question: Question, columns: Sequence[str], *always: str) -> list[str]:
@@ -127,7 +138,7 @@ def _mask(batch: pa.RecordBatch, names: pa.Array, place: Place, question: Questi
         masks.append(pc.is_in(batch["kind"], pa.array(sorted(question.kinds), pa.string())))
     if question.name is not None:
         masks.append(_matches(names, question.name))
-    return reduce(pc.and_, masks)
+    return functools.reduce(pc.and_, masks)
 
 
 def _finished(

@@ -1,17 +1,14 @@
 """`datamgr find`: files and directories by their properties, from the newest scans."""
 
-import csv
-import functools
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from datamgr import display, identity, units
+from datamgr import identity, units
 from datamgr.cli import options, output
 from datamgr.config import Settings
 from datamgr.errors import InvalidError
@@ -23,13 +20,6 @@ if TYPE_CHECKING:
 
     from scanners.find import Question
 
-SHOWN = (
-    "path", "kind", "mode", "uid", "gid", "size_bytes", "alloc_bytes", "nlink", "atime_s",
-    "mtime_s", "ctime_s",
-)  # fmt: skip
-CSV_COLUMNS = (
-    "path", "path_b64", "kind", "mode", "user", "uid", "group", "gid", *SHOWN[5:],
-)  # fmt: skip
 _KINDS = "".join(sorted(set("".join(record.KINDS)) - {"?"}))
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
@@ -94,8 +84,8 @@ def find(  # noqa: PLR0913
     """
     if as_csv + as_json + as_null > 1:
         raise click.UsageError("--csv, --json and --null exclude each other")
+    from scanners import export, places, sorting, tables
     from scanners import find as finding
-    from scanners import places, sorting
 
     question = _question(**criteria)
     columns = _columns(as_null, sort, question.basis)
@@ -112,11 +102,13 @@ def find(  # noqa: PLR0913
     if as_null:
         write_null(batches)
     elif as_csv:
-        write_csv(rows(batches), CSV_COLUMNS)
+        export.write(export.STANDARD_OUTPUT, tables.TABLES["files"].schema, finding.rows(batches))
     elif as_json:
-        output.emit_stream("find", rows(batches), path=absolute, project=project, scans=scanned)
+        output.emit_stream(
+            "find", finding.rows(batches), path=absolute, project=project, scans=scanned
+        )
     else:
-        write_lines(rows(batches))
+        write_lines(finding.rows(batches))
 
 
 def _question(**criteria: Any) -> "Question":
@@ -145,18 +137,12 @@ def _bytes(text: str | None) -> bytes | None:
 
 def _columns(as_null: bool, sort: str | None, basis: str) -> Sequence[str]:
     """What has to be read: paths alone need little."""
+    from scanners.find import SHOWN
+
     if not as_null:
         return SHOWN
     needed = {"size": ("path", "size_bytes"), "age": ("path", f"{basis}_s")}
     return needed.get(sort or "", ("path",))
-
-
-def rows(batches: "Iterator[pa.RecordBatch]") -> Iterator[Row]:
-    """Found rows with the names of their owners, one by one."""
-    username = functools.cache(identity.username_of)
-    group_name = functools.cache(identity.group_name_of)
-    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-        yield row | {"user": username(row["uid"]), "group": group_name(row["gid"])}
 
 
 def limited(batches: "Iterator[pa.RecordBatch]", limit: int) -> "Iterator[pa.RecordBatch]":
@@ -177,17 +163,7 @@ def write_null(batches: "Iterator[pa.RecordBatch]") -> None:
     sys.stdout.buffer.flush()
 
 
-def write_csv(found: Iterator[Row], columns: Sequence[str]) -> None:
-    """Print CSV; a path that is not UTF-8 is exact in the column after it, in base64."""
-    write = csv.writer(sys.stdout, lineterminator="\n").writerow
-    write(columns)
-    for row in found:
-        encoded = display.encode_row(row)
-        write([encoded.get(name) for name in columns])
-    sys.stdout.flush()
-
-
-def write_lines(found: Iterator[Row]) -> None:
+def write_lines(found: Iterable[Row]) -> None:
     """Print a line for each: kind, size, last change, owner and path."""
     write: Callable[[str], object] = sys.stdout.write
     for row in found:

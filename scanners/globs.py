@@ -4,7 +4,8 @@ import re
 
 from datamgr.errors import InvalidError
 
-_CLASS = re.compile(rb"\[([!^]?)(\]?[^\]]*)\]", re.DOTALL)
+# A bracket that opens a class closes it only after its first member.
+_CLASS = re.compile(rb"\[([!^]?+)(\][^\]]*+|[^\]]++)\]")
 
 
 def to_regex(glob: bytes) -> bytes:

@@ -10,18 +10,27 @@ from datamgr.config_nightly import NightlySettings
 from datamgr.errors import NotFoundError
 from datamgr.identity import Caller
 from scanners import trend
-from scanners.queries import Row, Selection, fetch
+from scanners.queries import CURRENT, Row, Selection, fetch
 from scanners.trend import Forecast, Point
 from scanners.visibility import Visibility
 
 MEASURES = {"bytes": "alloc_bytes", "inodes": "inodes"}
 
-# Every scan of a project with the quota of today beside the one of then.
-SERIES = """
+# Every scan of a project with the quota of today beside the one of then. Today's comes by way of
+# the current scan: a directory of another file system may be called like a registered project.
+SERIES = f"""
 SELECT h.scan_id, h.filesystem, h.project, h.scanned_at, h.alloc_bytes, h.size_bytes,
     h.files + h.directories AS inodes, h.quota_bytes, h.quota_inodes,
     p.quota_bytes AS bytes_now, p.quota_inodes AS inodes_now
-FROM project_history h LEFT JOIN project p ON p.name = h.project
+FROM project_history h
+LEFT JOIN (
+    SELECT f.name AS filesystem, s.name, q.quota_bytes, q.quota_inodes
+    FROM scan_project s
+    JOIN scan c ON c.id = s.scan_id
+    JOIN filesystem f ON f.id = c.filesystem_id
+    JOIN project q ON q.id = s.project_id
+    WHERE s.scan_id IN ({CURRENT})
+) p ON p.filesystem = h.filesystem AND p.name = h.project
 WHERE h.project = ANY(:projects)
     AND (CAST(:filesystem AS text) IS NULL OR h.filesystem = :filesystem)
     AND (CAST(:since AS timestamptz) IS NULL OR h.scanned_at >= :since)
@@ -82,8 +91,8 @@ def series(
 def forecasts(rows: list[Row], *, windowed: bool = True) -> dict[str, Forecast]:
     """By measure, what a series of one file system says of the quota of today.
 
-    `windowed`: by the last 90 days only, else by all rows. A project that is not registered has
-    no quota.
+    `windowed`: by the last 90 days only, else by all rows. A project that is not registered, or
+    not in the current scan, has no quota.
     """
     found = {}
     for measure, column in MEASURES.items():

@@ -143,7 +143,7 @@ def checked_roots(paths: Sequence[bytes]) -> list[bytes]:
     """
     roots = sorted({catalog.real_directory(path) for path in paths})
     for root in roots:
-        if not os.access(root, os.R_OK | os.X_OK):
+        if not os.access(root, os.R_OK | os.X_OK, effective_ids=True):
             raise InvalidError(f"{os.fsdecode(root)} may not be read by this account")
         for other in roots:
             if other != root and is_below(root, other):

@@ -8,8 +8,8 @@ import click
 from datamgr.cli import options, output
 from datamgr.config import Settings
 from datamgr.units import format_time
+from scanners import files_cli, queries, trend_cli, visibility
 from scanners import growth as growing
-from scanners import queries, trend_cli, visibility
 from scanners.queries import Row, Selection
 
 in_filesystem = click.option(
@@ -65,6 +65,8 @@ def usage() -> None:
 
 usage.add_command(trend_cli.trend_)
 usage.add_command(trend_cli.reconcile_)
+usage.add_command(files_cli.duplicates)
+usage.add_command(files_cli.export)
 
 
 @usage.command()

@@ -15,7 +15,7 @@ from datamgr.quotas import Match, Report
 COLUMNS = [
     output.text("name", "quota system"),
     output.text("project", "project"),
-    output.text("state", "quota"),
+    output.text("state", "change"),
     output.size("quota_bytes", "quota"),
     output.size("usage_bytes", "used"),
     output.count("quota_inodes", "inode quota"),

@@ -10,8 +10,8 @@ import duckdb
 from datamgr.errors import UnavailableError
 from scanners.importers import raw
 
-# Enough for runs that merge quickly; what is larger is spilled.
-DEFAULT_MEMORY = "512MB"
+# For each thread: enough for runs that merge quickly; what is larger is spilled.
+_THREAD_MIB = 128
 
 
 @contextmanager
@@ -21,10 +21,11 @@ def opened(scratch: Path, memory: str | None) -> Iterator[duckdb.DuckDBPyConnect
     Raises:
         UnavailableError: out of memory or scratch space.
     """
+    threads = len(os.sched_getaffinity(0))
     connection = duckdb.connect(
         config={
-            "threads": len(os.sched_getaffinity(0)),
-            "memory_limit": memory or DEFAULT_MEMORY,
+            "threads": threads,
+            "memory_limit": memory or f"{max(threads, 2) * _THREAD_MIB}MiB",
             "temp_directory": str(scratch / "spill"),
             # Nothing is fetched at run time.
             "autoinstall_known_extensions": False,

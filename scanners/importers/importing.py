@@ -104,11 +104,10 @@ def fill(
     scratch = scan_dir / _SCRATCH
     scratch.mkdir()
     errors = Errors(scan_dir)
-    _parse(source, scratch, Bounds(source.prefix, source.roots, max_depth), workers, errors,
-           on_progress)  # fmt: skip
+    _parse(source, scratch, workers, errors, on_progress)
     with engine.opened(scratch, memory) as connection:
         engine.attach(connection, scratch)
-        found = tree.write(connection, scratch, scan_dir, source, errors)
+        found = tree.write(connection, scratch, scan_dir, source, errors, max_depth)
         files = entries.write(connection, scratch, scan_dir, errors)
     errors.close()
     shutil.rmtree(scratch)
@@ -118,13 +117,13 @@ def fill(
 def _parse(
     source: ListSource,
     scratch: Path,
-    bounds: Bounds,
     workers: int,
     errors: Errors,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Have the pieces parsed, and judge what was unreadable in the order of the list."""
     list_format = formats.by_name(source.format, source.columns)
+    bounds = Bounds(source.prefix, source.roots)
     work = functools.partial(parse.parse, list_format=list_format, bounds=bounds, directory=scratch)
     files = directories = line = bad = 0
     with _processes(workers or default_workers()) as executor:

@@ -21,13 +21,11 @@ _NO_NAMES = pa.array([b"", b".", b".."])
 class Bounds:
     """What paths a list may hold.
 
-    `prefix` is put in front of each; all must then lie in one of `roots`, if there are any, and
-    have at most `max_depth` parts.
+    `prefix` is put in front of each; all must then lie in one of `roots`, if there are any.
     """
 
     prefix: bytes = b""
     roots: tuple[bytes, ...] = ()
-    max_depth: int = 1000
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,6 @@ def _keys(paths: pa.Array, bounds: Bounds) -> pa.Array:
     if not pc.all(pc.or_(pc.starts_with(paths, b"/"), empty)).as_py() and len(paths):
         raise Unparsable("a path is not absolute; say by --prefix what belongs in front of it")
     keys = pc.replace_substring(paths, b"/", _SEPARATOR)
-    if len(keys) and pc.max(pc.count_substring(keys, _SEPARATOR)).as_py() > bounds.max_depth:
-        raise Unparsable("a path is deeper than scan.max_depth")
     if bounds.roots:
         ended = pc.binary_join_element_wise(keys, pa.scalar(b"", pa.binary()), _SEPARATOR)
         inside = [pc.starts_with(ended, key_of(root) + _SEPARATOR) for root in bounds.roots]

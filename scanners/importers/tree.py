@@ -50,11 +50,13 @@ def write(
     scan_dir: Path,
     source: ListSource,
     errors: Errors,
+    max_depth: int,
 ) -> Tree:
     """Write the dataset `dirs` and, into `scratch`, the numbers of all directories.
 
     Without roots of the source the deepest directory that holds everything is the root. A
-    directory that is listed twice is written once, as it was last.
+    directory that is listed twice is written once, as it was last. What lies in directories more
+    than `max_depth` below a root is left out, as a walk does not enter these.
 
     Raises:
         InvalidError: there is nothing in the list, or nothing in one of the roots.
@@ -65,14 +67,14 @@ def write(
         raise InvalidError("there is nothing in the list; the earlier scan stays current")
     keys = [places.key_of(root) for root in source.roots] or [_common(first, last)]
     writer = parts.PartWriter(scan_dir, "dirs", 0)
-    stack = _Stack(keys, errors, modes_decide=source.modes_decide)
+    stack = _Stack(keys, errors, max_depth, modes_decide=source.modes_decide)
     with pq.ParquetWriter(scratch / NUMBERED, _NUMBERED, compression="lz4") as numbered:
         # DuckDB may need its memory for the sort still, so batches are small.
         for batch in connection.execute(_SORTED).fetch_record_batch(parts.ROW_GROUP_ROWS // 8):
             rows = stack.rows(batch)
-            if rows.dir_ids:
+            if len(rows):
                 writer.write(rows.columns(batch))
-                numbered.write_table(pa.table([rows.keys, rows.dir_ids], schema=_NUMBERED))
+                numbered.write_table(rows.numbered(max_depth))
     writer.close()
     for key in keys:
         if key not in stack.seen_roots:
@@ -94,36 +96,42 @@ class _Rows:
     """Rows of `dirs`: those of a batch that count, and synthesised ones between them."""
 
     def __init__(self) -> None:
-        self.keys: list[bytes] = []
-        self.dir_ids: list[int] = []
-        self._parents: list[int | None] = []
+        self._keys: list[bytes] = []
         self._ancestors: list[tuple[int, ...]] = []
         self._accesses: list[str | None] = []
+        self._errors: list[str | None] = []
         # Where the batch has the row; None for those that it has not.
         self._taken: list[int | None] = []
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def add(
-        self, key: bytes, ancestors: tuple[int, ...], access_: str | None, taken: int | None
+        self,
+        key: bytes,
+        ancestors: tuple[int, ...],
+        own_access: str | None,
+        error: str | None,
+        taken: int | None,
     ) -> None:
         """Append the directory that `ancestors` end with."""
-        self.keys.append(key)
-        self.dir_ids.append(ancestors[-1])
-        self._parents.append(ancestors[-2] if len(ancestors) > 1 else None)
+        self._keys.append(key)
         self._ancestors.append(ancestors)
-        self._accesses.append(access_)
+        self._accesses.append(own_access)
+        self._errors.append(error)
         self._taken.append(taken)
 
     def columns(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """The columns of `record.DIRS`."""
         taken = batch.take(pa.array(self._taken, pa.int64()))
         own = {
-            "dir_id": self.dir_ids,
-            "parent_id": self._parents,
-            "path": places.paths_of(pa.array(self.keys, pa.binary())),
+            "dir_id": [ancestors[-1] for ancestors in self._ancestors],
+            "parent_id": [a[-2] if len(a) > 1 else None for a in self._ancestors],
+            "path": places.paths_of(pa.array(self._keys, pa.binary())),
             "depth": [len(ancestors) - 1 for ancestors in self._ancestors],
             "ancestors": self._ancestors,
             "access": self._accesses,
-            "error": pc.if_else(pc.is_null(taken["mode"]), NOT_LISTED, pa.scalar(None, pa.utf8())),
+            "error": self._errors,
         }
         return [
             pa.array(own[field.name], field.type)
@@ -132,13 +140,23 @@ class _Rows:
             for field in record.DIRS
         ]
 
+    def numbered(self, max_depth: int) -> pa.Table:
+        """The keys with their numbers, of directories that are not too deep to have entries."""
+        rows = zip(self._keys, self._ancestors, strict=True)
+        found = [(key, a[-1]) for key, a in rows if len(a) <= max_depth + 1]
+        keys, numbers = [key for key, _ in found], [number for _, number in found]
+        return pa.table([pa.array(keys, pa.binary()), numbers], schema=_NUMBERED)
+
 
 class _Stack:
     """The directories from a root down to the latest one."""
 
-    def __init__(self, roots: Sequence[bytes], errors: Errors, *, modes_decide: bool) -> None:
+    def __init__(
+        self, roots: Sequence[bytes], errors: Errors, max_depth: int, *, modes_decide: bool
+    ) -> None:
         self._roots = roots
         self._errors = errors
+        self._max_depth = max_depth
         self._modes_decide = modes_decide
         # The key with a separator, the number and the access of each.
         self._above: list[tuple[bytes, int, str]] = []
@@ -155,12 +173,18 @@ class _Stack:
                 if mode is not None:
                     self._errors.add(places.path_of(key), "repeated", REPEATED)
                 continue
-            for missing in self._missing(key):
-                self._add(rows, missing, None, (0, 0, 0))
-            # One that is not listed has no mode, which lets nobody in.
-            self._add(rows, key, position, (uid or 0, gid or 0, mode or 0))
             self._last = key
+            for missing in self._missing(key):
+                if not self._may_have_directories():
+                    break
+                self._add(rows, missing, None, None)
+            if self._may_have_directories():
+                owner = None if mode is None else (uid, gid, mode)
+                self._add(rows, key, position, owner)
         return rows
+
+    def _may_have_directories(self) -> bool:
+        return len(self._above) <= self._max_depth + 1
 
     def _missing(self, key: bytes) -> Iterator[bytes]:
         """Leave the directories that are not above `key`; what then lacks between."""
@@ -180,14 +204,21 @@ class _Stack:
             begin = end + 1
 
     def _add(
-        self, rows: _Rows, key: bytes, position: int | None, owner: tuple[int, int, int]
+        self, rows: _Rows, key: bytes, position: int | None, owner: tuple[int, int, int] | None
     ) -> None:
+        """Add a directory of an owner (uid, gid, mode), which is None if the list has none."""
         self.directories += 1
         above = self._above[-1][2] if self._above else self._above_root(key)
-        own = access.extended(above, key.count(b"\0"), *owner)
+        # Mode 0 lets nobody in.
+        own = access.extended(above, key.count(b"\0"), *(owner or (0, 0, 0)))
         self._above.append((key + b"\0", self.directories, own))
         ancestors = tuple(number for _, number, _ in self._above)
-        rows.add(key, ancestors, own if self._modes_decide else None, position)
+        error = None if owner else NOT_LISTED
+        if not self._may_have_directories():
+            error = "depth"
+            message = f"more than {self._max_depth} levels"
+            self._errors.add(places.path_of(key), error, message)
+        rows.add(key, ancestors, own if self._modes_decide else None, error, position)
 
     def _above_root(self, key: bytes) -> str:
         try:

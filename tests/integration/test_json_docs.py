@@ -71,6 +71,10 @@ def outputs(
         ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root")
         ask("project", "set", "alpha", "--quota-inodes", "10")
         ask("scan", "run", path, "--name", name)
+        (tmp_path / "list").write_text("/imported/file,f,1,2,3,4\n")
+        columns = "path,kind,uid,gid,size_bytes,mtime_s"
+        ask("scan", "import", str(tmp_path / "list"), "--name", "imported", "--from", "csv",
+            "--columns", columns)  # fmt: skip
         (tree / "alpha" / "second").write_bytes(b"y" * 9000)
         ask("scan", "run", path, "--name", name)
         ask("scan", "run", path, "--name", name, "--no-wait")

@@ -122,6 +122,18 @@ def test_trend_shows_the_scans_and_when_the_quotas_are_full(
     assert answer["forecasts"][0]["sentence"] == "too few scans (needs 4)"
 
 
+def test_a_directory_called_like_a_project_has_not_its_quota(
+    centre: Catalog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """alpha is registered on fs; what is called alpha on another file system is none."""
+    centre.add("alpha", quota_bytes=10)
+    for filesystem in ("fs", "other"):
+        centre.remember("alpha", daily(5), filesystem)
+    rows = call(capfd, "usage", "trend", "alpha", "--json").json["forecasts"]
+    states = {row["filesystem"]: row["state"] for row in rows if row["measure"] == "bytes"}
+    assert states == {"fs": "full", "other": "no quota"}
+
+
 def test_trend_keeps_file_systems_apart(centre: Catalog, capfd: pytest.CaptureFixture[str]) -> None:
     for filesystem in ("fs", "other"):
         centre.remember("alpha", daily(5), filesystem)

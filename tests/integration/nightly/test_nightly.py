@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -245,6 +246,29 @@ def test_a_signal_stops_a_walk_and_leaves_the_old_scan_current(
     ]  # fmt: skip
     assert night.current() == {"one": 1}
     assert night.scans() == ["published", "failed"]
+
+
+@pytest.mark.root
+def test_an_account_with_the_one_capability_of_the_unit_scans_what_it_may_not_read(
+    night: Night,
+) -> None:
+    """As deploy/datamgr-nightly.service runs it: nobody, with CAP_DAC_READ_SEARCH only, and an
+    embedded database of its own."""
+    (night.tree / "one").chmod(0o700)
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    capability = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    only = ("--bounding-set", "-all,+dac_read_search")
+    # Elsewhere than the test's other files: DuckDB asks access(2), which knows no capabilities.
+    with tempfile.TemporaryDirectory() as state_dir:
+        os.chown(state_dir, 65534, 65534)
+        done = run_command(
+            "nightly",
+            "--json",
+            before=(*nobody, *capability, *only),
+            DATAMGR_DATABASE__URL="embedded",
+            DATAMGR_STATE_DIR=state_dir,
+        )
+    assert done.json["rows"][0]["message"] == "scan 1: 2 entries"
 
 
 @pytest.mark.soak

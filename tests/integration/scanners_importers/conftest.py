@@ -25,7 +25,7 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
     monkeypatch.setattr(importing, "_processes", ThreadPoolExecutor)
     numbers = itertools.count()
 
-    def run(name: str, *lists: bytes | Path, **options: Any) -> Walked:
+    def run(name: str, *lists: bytes | Path, max_depth: int = 1000, **options: Any) -> Walked:
         scan_dir = tmp_path / f"scan{next(numbers)}"
         for dataset in SCHEMAS:
             (scan_dir / dataset).mkdir(parents=True)
@@ -36,7 +36,7 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
                 path.write_bytes(text)
             files.append(str(path))
         source = ListSource(tuple(files), name, **options).checked()
-        result = importing.fill(source, scan_dir, workers=1)
+        result = importing.fill(source, scan_dir, max_depth=max_depth, workers=1)
         found = Walked(result, *(rows(scan_dir, name) for name in ("dirs", "entries", "errors")))
         assert (result.entries, result.directories) == (len(found.entries), len(found.dirs))
         assert sum(result.errors.values()) == len(found.errors)

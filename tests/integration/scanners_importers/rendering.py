@@ -68,7 +68,9 @@ def gpfs(found: Sequence[Found]) -> bytes:
             ]
         )  # fmt: skip
         head = f"{f.ino} 65537 0  ".encode()
-        lines.append(head + escaped(show.encode()).replace(b"/", b"%2F") + b" -- " + escaped(f.path))
+        lines.append(
+            head + escaped(show.encode()).replace(b"/", b"%2F") + b" -- " + escaped(f.path)
+        )
     return b"".join(line + b"\n" for line in lines)
 
 

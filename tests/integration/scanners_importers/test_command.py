@@ -138,9 +138,7 @@ def test_killed_imports_leave_nothing(
 
 
 def _children(pid: int) -> list[int]:
-    text = "".join(
-        (task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()
-    )
+    text = "".join((task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
     return [
         int(child) for child in text.split()
         if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()

@@ -55,7 +55,7 @@ def test_several_roots_and_what_lies_outside(imported: Imported) -> None:
     found = imported("csv", text, columns=CSV, roots=(b"/b/c", b"/a"))
     assert found.result.roots == (b"/a", b"/b/c")
     assert [row["depth"] for row in found.dirs] == [0, 0]
-    with pytest.raises(InvalidError, match="line 2 .*outside of --root: /b/c/f"):
+    with pytest.raises(InvalidError, match=r"line 2 .*outside of --root: /b/c/f"):
         imported("csv", text, columns=CSV, roots=(b"/a",))
 
 
@@ -136,9 +136,11 @@ BAD = lines(
 
 
 def test_an_unreadable_line_refuses_the_list(imported: Imported) -> None:
-    with pytest.raises(InvalidError, match="list0, line 4 .*negative: /a/3,f"):
+    with pytest.raises(InvalidError, match=r"list0, line 4 .*negative: /a/3,f"):
         imported("csv", BAD, columns=CSV)
-    with pytest.raises(InvalidError, match=r"more than 2 lines.*list0, line 6: .*of size_bytes: /a/5"):
+    with pytest.raises(
+        InvalidError, match=r"more than 2 lines.*list0, line 6: .*of size_bytes: /a/5"
+    ):
         imported("csv", BAD, columns=CSV, max_bad=2)
 
 
@@ -204,14 +206,27 @@ def test_a_clock_that_is_ahead(imported: Imported) -> None:
 
 
 def test_a_line_of_ten_megabytes(imported: Imported) -> None:
-    """A deep path may be long; one that is too deep is an unreadable line, shown shortened."""
+    """It may be a name, or so many directories that they are not entered."""
     name = b"n" * 10_000_000
     found = imported("gpfs-list", GPFS * 2 % (1, name, 2, b"x"))
     assert found.files == [b"/a/" + name, b"/a/x"]
-    deep = b"d/" * 5_000_000 + b"x"
-    with pytest.raises(InvalidError, match="max_depth") as raised:
-        imported("gpfs-list", GPFS * 2 % (1, b"x", 2, deep))
+    found = imported("gpfs-list", GPFS * 2 % (1, b"x", 2, b"d/" * 5_000_000 + b"x"))
+    assert (found.files, found.result.errors) == ([b"/a/x"], {"depth": 1})
+    with pytest.raises(InvalidError, match=r"line 1 .*encoded") as raised:
+        imported("gpfs-list", GPFS % (1, b"( " * 5_000_000))
     assert len(str(raised.value)) < 500
+
+
+def test_deep_directories_are_counted_and_not_entered(imported: Imported) -> None:
+    """As a walk has it: of one that is too deep it says so, of what lies in it nothing."""
+    text = lines("/a/1/2/3/f,f,1,1,5,6,7,8", "/a/1/2,d,2,1,5,6,7,8", "/a/1/f,f,3,1,5,6,7,8",
+                 "/a,d,4,1,5,6,7,8", "/a/1/2/f,f,5,1,5,6,7,8", "/a/x,d,6,1,5,6,7,8")  # fmt: skip
+    found = imported("csv", text, columns=CSV, max_depth=1)
+    assert found.files == [b"/a/1/f"]
+    assert {row["path"]: row["error"] for row in found.dirs} == {
+        b"/a": None, b"/a/1": tree.NOT_LISTED, b"/a/1/2": "depth", b"/a/x": None,
+    }  # fmt: skip
+    assert found.named == {b"/a/1/2": "depth"}
 
 
 def test_bytes_that_are_no_utf8(imported: Imported) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from benchmarks import stores
 from datamgr import catalog, db
 from datamgr.catalog import ProjectChange
 from datamgr.config import Settings
@@ -18,7 +19,7 @@ from datamgr.identity import Caller, Role
 from scanners import parts, publish, record, scan
 from scanners.store import Manifest, ScanStore
 from tests import mounts, trees
-from tests.integration.scanners_spark.complete_scans import by_duckdb, generate, register
+from tests.integration.scanners_spark.complete_scans import by_duckdb, generate
 from tests.integration.scanners_spark.conftest import Tables
 
 STAFF = Caller("root", 0, frozenset({0}), Role.STAFF)
@@ -80,7 +81,7 @@ def test_sizes_at_the_limits_of_classes_and_of_64_bits(
     spark_settings: Settings, spark_database: Database, tables: ReadTables
 ) -> None:
     """Sums beyond a bigint end at its largest; 60 links of one inode count its size once."""
-    scan_id = register(spark_database, "limits")
+    scan_id = stores.register(spark_database, "limits")
     allocated = [0, *(2**power + add for power in range(9, 53) for add in (-512, 0, 512))]
     rows = [(b"f%d" % n, n + 10, 1, alloc, alloc) for n, alloc in enumerate(allocated)]
     rows += [(b"link%d" % n, 5, 60, BIGGEST // 2, 512) for n in range(60)]
@@ -133,7 +134,7 @@ def test_a_generated_scan(
     pytestconfig: pytest.Config,
 ) -> None:
     """5 million entries in full."""
-    entries = 5_000_000 if pytestconfig.getoption("full_soak") else 50_000
+    entries = 5_000_000 if pytestconfig.getoption("full_soak") else 20_000
     scan_id = generate(spark_settings, spark_database, "generated", entries)
     found = published_by_both(spark_settings, spark_database, scan_id, tables)
     assert len(found["directory"]) == entries // 31

@@ -27,7 +27,7 @@ def test_executors_killed_in_the_roll_up_and_in_the_load(
     tables: Callable[[int], Tables],
     executors: Callable[[], list[psutil.Process]],
 ) -> None:
-    scan_id = generate(spark_settings, spark_database, "killed", 50_000)
+    scan_id = generate(spark_settings, spark_database, "killed", 20_000)
     publish.publish(by_duckdb(spark_settings), spark_database, scan_id)
     expected = tables(scan_id)
     failures: list[BaseException] = []
@@ -63,7 +63,8 @@ def test_a_share_is_copied_once_whoever_tries(
     publish.publish(by_duckdb(spark_settings), spark_database, scan_id)
     folder = spark_settings.state_dir / "rows"
     rows = spark.range(1000).selectExpr(
-        "id AS dir_id", "id AS project_number", "0 AS depth", "binary(string(id)) AS path", "0 AS mode",
+        "id AS dir_id", "id AS project_number", "0 AS depth", "0 AS mode",
+        "binary(string(id)) AS path",
         *(f"id AS {name}" for name in (
             "uid", "gid", "mtime_s", "files", "directories", "size_bytes", "alloc_bytes",
             "files_all_links", "size_all_bytes", "alloc_all_bytes")),

@@ -21,7 +21,8 @@ FORMATS = {
     "gpfs-list": b"%(n)s 5 0  -rw-r--r--%%7C1%%7C%(n)s%%7C5%%7C%(m)s%%7C4%%7C"
     b"2026-01-15%%2012%%3A00%%3A00%%7C2026-01-15%%7C1969-12-31%%2023%%3A59%%3A58.5 -- /%(name)s\n",
     "lester": b"%(n)s|2|3|%(m)s|5|100644|%(n)s|8|12:3f|/%(name)s\n",
-    "lfs-find": b"[0x1:0x2:0x0]\t%(n)s\tf\t644\t1\t%(m)s\t5\t0\t%(n)s\t8\t1.5\t-2.5\t3\t/%(name)s\n",
+    "lfs-find": b"[0x1:0x2:0x0]\t%(n)s\tf\t644\t1\t%(m)s\t5\t0\t%(n)s\t8\t1.5\t-2.5\t3\t"
+    b"/%(name)s\n",
     "gufi-trace": b"/%(name)s\x1ef\x1e%(n)s\x1e33188\x1e1\x1e%(m)s\x1e5\x1e6\x1e4096\x1e8\x1e1\x1e2"
     b"\x1e3\x1e\x1e\x1e0\x1e0\x1e0\x1e0\x1e0\x1e\x1e\x1e0\x1e\n",
     "csv": b'"/%(name)s",f,%(n)s,%(m)s,5,6\n',

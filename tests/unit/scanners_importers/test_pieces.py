@@ -41,9 +41,9 @@ def test_pieces_hold_every_record_once(name: str, packed: str, tmp_path: Path) -
     packs = {
         "plain": lambda: text,
         "gzip": lambda: gzip.compress(text),
-        "zstd": lambda: subprocess.run(
-            ["zstd", "-c"], input=text, capture_output=True, check=True
-        ).stdout,
+        "zstd": lambda: (
+            subprocess.run(["zstd", "-c"], input=text, capture_output=True, check=True).stdout
+        ),
         "two gzip members": lambda: gzip.compress(text[:middle]) + gzip.compress(text[middle:]),
     }
     file.write_bytes(packs[packed]())

@@ -7,8 +7,10 @@ from scanners.importers import places
 from scanners.importers.fields import Unparsable
 from scanners.importers.places import Bounds
 
+ANYWHERE = Bounds()
 
-def files(*paths: bytes, bounds: Bounds = Bounds()) -> list[bytes]:
+
+def files(*paths: bytes, bounds: Bounds = ANYWHERE) -> list[bytes]:
     placed = places.files(pa.array(paths, pa.binary()), bounds)
     parents = placed.directories.take(placed.numbers).to_pylist()
     return [
@@ -17,7 +19,7 @@ def files(*paths: bytes, bounds: Bounds = Bounds()) -> list[bytes]:
     ]
 
 
-def directories(*paths: bytes, bounds: Bounds = Bounds()) -> list[bytes]:
+def directories(*paths: bytes, bounds: Bounds = ANYWHERE) -> list[bytes]:
     keys = places.directories(pa.array(paths, pa.binary()), bounds)
     assert places.paths_of(keys).to_pylist() == [places.path_of(key) for key in keys.to_pylist()]
     return [places.path_of(key) for key in keys.to_pylist()]
@@ -61,14 +63,6 @@ def test_everything_lies_in_a_root() -> None:
     for path in (b"/ab/x", b"/b/x", b"/x"):
         with pytest.raises(Unparsable, match="outside"):
             files(b"/a/x", path, bounds=bounds)
-
-
-def test_depth_is_bounded() -> None:
-    """A directory of n parts takes n ancestors."""
-    bounds = Bounds(max_depth=3)
-    assert directories(b"/1/2/3", bounds=bounds)
-    with pytest.raises(Unparsable, match="max_depth"):
-        directories(b"/1/2/3/4", bounds=bounds)
 
 
 def test_a_subtree_is_contiguous_by_key() -> None:

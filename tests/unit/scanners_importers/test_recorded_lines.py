@@ -12,12 +12,8 @@ GPFS_SHOWN = (
     b"%7C2026-01-17%2012%3A00%3A00.000000%7C4096%7C1000%7C1001%7C-rw-r--r--%7Cproj%7Csystem%7C1"
     b" -- /gpfs/fs1/proj/a%20b.txt"
 )
-GPFS_COLUMNS = (
-    "-,atime_utc,mtime_utc,ctime_utc,size_bytes,uid,gid,permissions,-,-,nlink"
-)
-LESTER = (
-    b"1388534400|1388534401|1388534402|5001|100|100644|7|123456|12:3f2a,11:3f29|/proj/a.dat"
-)
+GPFS_COLUMNS = "-,atime_utc,mtime_utc,ctime_utc,size_bytes,uid,gid,permissions,-,-,nlink"
+LESTER = b"1388534400|1388534401|1388534402|5001|100|100644|7|123456|12:3f2a,11:3f29|/proj/a.dat"
 LESTER_FID = (
     b"1388534400|1388534401|1388534402|5001|100|100644|7|123456|12:3f2a"
     b"|0x200000400:0x1:0x0|/proj/a|b"
