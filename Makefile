@@ -22,7 +22,7 @@ demo: setup ## scan a real tree, print its usage and serve the page (PATH by ARG
 	@$(BIN)/datamgr demo $(ARGS)
 
 test: setup system-packages ## run every test
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup ## the fast loop: ruff, mypy, import contracts, unit tests
 	@$(BIN)/ruff format --check .

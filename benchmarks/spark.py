@@ -29,20 +29,22 @@ def run(arguments: argparse.Namespace) -> None:
             stores.make(settings.scan_store_dir, "synthetic", scan_id, entries)
             _publish(settings, database, scan_id)  # loads the engine and warms the cache
             duckdb_s = _publish(settings, database, scan_id)
-            taken = [_on_spark(settings, database, scan_id, master) for master in MASTERS]
+            spark_s, one_s, two_s = (
+                _on_spark(settings, database, scan_id, master) for master in MASTERS
+            )
     finally:
         shutil.rmtree(folder)
     measure.report(
         f"publication of {entries} synthetic entries by Spark {MASTERS[0]} / by DuckDB",
-        ratio=taken[0] / duckdb_s,
-        spark_s=taken[0],
+        ratio=spark_s / duckdb_s,
+        spark_s=spark_s,
         duckdb_s=duckdb_s,
     )
     measure.report(
         f"publication of {entries} synthetic entries by one executor / by two",
-        ratio=taken[1] / taken[2],
-        one_s=taken[1],
-        two_s=taken[2],
+        ratio=one_s / two_s,
+        one_s=one_s,
+        two_s=two_s,
     )
 
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from datamgr import catalog, db
 from datamgr.db import Database
-from scanners import parts, record
+from scanners import access, parts, record
 from scanners.models import Scan, ScanState
 from scanners.store import Manifest, ScanStore
 
 FILES_PER_DIRECTORY = 30
 PROJECTS, USERS, GROUPS = 60, 400, 60
 HARD_LINKED = 0.01
+PRIVATE = 0.1
 YEAR_S = 365 * 86400
 
 
@@ -26,7 +27,7 @@ def register(database: Database, filesystem: str) -> int:
         new = Scan(
             filesystem_id=catalog.ensure_filesystem(session, filesystem).id,
             state=ScanState.WALKED,
-            source="synthetic",
+            source="walk",
             host="",
             roots=[b"/synth"],
             started_at=db.utc_now(),
@@ -51,7 +52,7 @@ def make(store_dir: Path, filesystem: str, scan_id: int, entries: int, seed: int
     manifest = Manifest(
         filesystem=filesystem,
         scan_id=scan_id,
-        source="synthetic",
+        source="walk",
         host=socket.gethostname(),
         roots_b64=("L3N5bnRo",),  # /synth
         started_at=now,
@@ -65,18 +66,28 @@ def make(store_dir: Path, filesystem: str, scan_id: int, entries: int, seed: int
 
 
 def _write_dirs(partial: Path, directories: int, chance: np.random.Generator) -> None:
-    """Directory 1 is the root, the next are projects, each other one hangs below a recent one."""
+    """Directory 1 is the root. As in a walk, all of a project follow its top, one after another.
+
+    A project is its group's; its directories are one of 10 accounts' and a tenth of them private.
+    """
     parents = np.zeros(directories + 1, np.int64)
     paths: list[bytes] = [b"", b"/synth"]
     ancestors: list[list[int]] = [[], [1]]
-    back = chance.integers(1, 40 * PROJECTS, directories + 1)
+    accesses = ["", ""]
+    back = chance.integers(1, 40, directories + 1)
+    private = chance.random(directories + 1) < PRIVATE
+    each = -(-(directories - 1) // PROJECTS)
     for number in range(2, directories + 1):
-        parent = 1 if number <= PROJECTS + 1 else max(2, number - int(back[number]))
+        project, place = divmod(number - 2, each)
+        parent = max(number - place, number - int(back[number])) if place else 1
         while len(ancestors[parent]) > 12:
             parent = int(parents[parent])
         parents[number] = parent
         paths.append(paths[parent] + b"/dir-%06x" % number)
         ancestors.append([*ancestors[parent], number])
+        owner, mode = 10_000 + number % 10, 0o700 if place and private[number] else 0o2770
+        above, level = accesses[parent], len(ancestors[number])
+        accesses.append(access.extended(above, level, owner, 20_000 + project, mode))
     writer = parts.PartWriter(partial, "dirs", 0)
     for begin in range(1, directories + 1, parts.ROW_GROUP_ROWS):
         end = min(begin + parts.ROW_GROUP_ROWS, directories + 1)
@@ -93,7 +104,7 @@ def _write_dirs(partial: Path, directories: int, chance: np.random.Generator) ->
                 depths,
                 pa.array(ancestors[begin:end], pa.list_(pa.int64())),
                 pa.nulls(rows, pa.string()),
-                pa.nulls(rows, pa.string()),
+                pa.array(accesses[begin:end], pa.string()),
                 *_inodes(rows, chance, 0o040755, begin, np.full(rows, 4096)),
             ]
         )

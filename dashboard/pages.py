@@ -106,9 +106,7 @@ def error_page(status: int, title: str, detail: str) -> HTMLResponse:
 def _projects(session: orm.Session, visible: Visibility, selection: Selection) -> Row:
     """Projects with their bars, and what they sum up to."""
     rows = queries.projects(session, visible, selection)
-    biggest = {
-        key: max((row[key] for row in rows), default=0) for key in ("alloc_bytes", "inodes")
-    }
+    biggest = {key: max((row[key] for row in rows), default=0) for key in ("alloc_bytes", "inodes")}
     for row in rows:
         row["bytes_bar"] = charts.of_quota(
             row["alloc_bytes"], row["quota_bytes"], biggest["alloc_bytes"]

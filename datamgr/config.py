@@ -61,11 +61,6 @@ class ScanSettings(Section):
     top_files: int = Field(
         100, ge=1, le=10_000, description="Biggest files kept per project and user."
     )
-    trust_listed_modes: bool = Field(
-        False,
-        description="Whether imported lists show directories by their modes. Lists say nothing "
-        "of access control lists, so without this only staff sees into imported scans.",
-    )
     engine_memory: str | None = Field(
         None, description="Memory limit of a roll-up, such as `4GB`; default the engine's own."
     )

@@ -56,13 +56,14 @@ def write_csv(file: BinaryIO, schema: pa.Schema, rows: Iterable[Row]) -> None:
     """CSV in UTF-8 with a header; times are ISO 8601.
 
     Paths are display text, as in JSON; `path_b64`, the column after, is exact where that differs.
-    Source: RFC 4180, but that lines end with a newline.
+    Source: RFC 4180.
     """
     columns = [c for name in schema.names for c in _CSV_COLUMNS.get(name, (name,))]
     header = dict(zip(columns, columns, strict=True))
     for batch in itertools.chain([[header]], _batches(rows)):
         text = io.StringIO()
-        put = csv.writer(text, lineterminator="\n").writerow
+        # A newline alone as the end would leave carriage returns within names unquoted.
+        put = csv.writer(text, lineterminator="\r\n").writerow
         for row in batch:
             encoded = display.encode_row(row)
             put([encoded.get(name) for name in columns])

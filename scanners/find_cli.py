@@ -114,8 +114,8 @@ def find(  # noqa: PLR0913
 def _question(**criteria: Any) -> "Question":
     from scanners.find import Question
 
-    letters = criteria["kinds"]
-    if letters is not None and not set(letters.replace(",", "")) <= set(_KINDS):
+    kinds = None if criteria["kinds"] is None else frozenset(criteria["kinds"].replace(",", ""))
+    if kinds is not None and not (kinds and kinds <= set(_KINDS)):
         raise InvalidError(f"--kind takes letters of {_KINDS}, such as fl")
     return Question(
         older_than_s=criteria["older_than"],
@@ -125,7 +125,7 @@ def _question(**criteria: Any) -> "Question":
         smaller_than_bytes=criteria["smaller_than"],
         name=_bytes(criteria["name"]),
         path_glob=_bytes(criteria["path_glob"]),
-        kinds=None if letters is None else frozenset(letters.replace(",", "")),
+        kinds=kinds,
         uid=None if criteria["user"] is None else identity.uid_of(criteria["user"]),
         gid=None if criteria["group"] is None else identity.gid_of(criteria["group"]),
     )

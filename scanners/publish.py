@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamgr import catalog, db
@@ -13,7 +14,7 @@ from datamgr.db import Database
 from scanners import load, queries
 from scanners.lock import filesystem_lock
 from scanners.models import Scan, ScanState
-from scanners.store import Manifest, ScanStore
+from scanners.store import ScanStore
 
 if TYPE_CHECKING:
     from ibis.expr.types import Table
@@ -77,7 +78,7 @@ def publish(
         engines.opened(settings, store.scratch(scan_id)) as engine,
         database.transaction() as session,
     ):
-        dirs = _directories(settings, engine, store, manifest)
+        dirs = _directories(engine, store.path(scan_id))
         entries = engine.dataset(store.path(scan_id), "entries")
         scan = session.get_one(Scan, scan_id, with_for_update=True)
         found = projects.of_scan(catalog.projects(session), scan.roots, engine, dirs)
@@ -92,17 +93,9 @@ def publish(
         scan.timings_s = {**scan.timings_s, **steps.seconds}
 
 
-def _directories(
-    settings: Settings, engine: "Engine", store: ScanStore, manifest: Manifest
-) -> "Table":
-    """The directories of a scan; without access, so for staff only, where modes tell too little.
-
-    Lists say nothing of access control lists, and scans of earlier versions lack the column.
-    """
+def _directories(engine: "Engine", scan_dir: Path) -> "Table":
+    """The directories of a scan; those of earlier versions have no access, so are for staff."""
     import ibis
 
-    dirs = engine.dataset(store.path(manifest.scan_id), "dirs")
-    listed = manifest.source != "walk" and not settings.scan.trust_listed_modes
-    if listed or "access" not in dirs.columns:
-        return dirs.mutate(access=ibis.null("string"))
-    return dirs
+    dirs = engine.dataset(scan_dir, "dirs")
+    return dirs if "access" in dirs.columns else dirs.mutate(access=ibis.null("string"))

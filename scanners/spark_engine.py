@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ BATCH_ROWS = 100_000
 SHARES = "spark.sql.shuffle.partitions"
 SHARE_BYTES = 16 << 20  # compressed: about a million entries
 END_TIMEOUT_S = 30
+EXECUTOR_TIMEOUT_S = 300  # batch systems may let it wait
 REASON_CHARACTERS = 300  # Spark's first lines may carry a whole query
 
 
@@ -143,7 +145,7 @@ def running(settings: Settings) -> Iterator[SparkSession]:
     What Spark and Java print goes to `spark.log` in the state directory.
 
     Raises:
-        UnavailableError: Java is missing, or Spark does not start.
+        UnavailableError: Java or the master is missing, or no executor comes.
     """
     if SparkContext._active_spark_context is not None:
         yield SparkSession.builder.getOrCreate()
@@ -153,6 +155,7 @@ def running(settings: Settings) -> Iterator[SparkSession]:
             "Spark needs Java 17 or later; install a package such as openjdk-17-jre-headless, "
             "set JAVA_HOME, or set scan.engine to duckdb"
         )
+    spark_settings.require_master(settings.scan.spark_master)
     # It prints whole Java traces where one sentence is said.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     scratch = settings.state_dir / "scratch"
@@ -171,12 +174,31 @@ def running(settings: Settings) -> Iterator[SparkSession]:
                     context = SparkContext(conf=conf, gateway=gateway)
                     # Of its own it asks the environment only.
                     context.pythonExec = chosen["spark.pyspark.python"]
+                    if not spark_settings.is_one_process(settings.scan.spark_master):
+                        _await_executor(context)
                     session = SparkSession(context)
                 yield session
                 with explained("ending"):
                     session.stop()
         finally:
             _end(gateway)
+
+
+def _await_executor(context: SparkContext) -> None:
+    """Wait for the first executor: Spark itself would wait for ever.
+
+    Raises:
+        UnavailableError: none came.
+    """
+    end = time.monotonic() + EXECUTOR_TIMEOUT_S
+    # The driver counts as one.
+    while context._jsc.sc().getExecutorMemoryStatus().size() < 2:
+        if time.monotonic() > end:
+            raise UnavailableError(
+                f"no executor of {context.master} came within {EXECUTOR_TIMEOUT_S} s; see whether "
+                "it has workers with enough free cores and memory"
+            )
+        time.sleep(0.1)
 
 
 def _end(gateway: JavaGateway) -> None:

@@ -1,13 +1,17 @@
 """Spark's settings for a roll-up."""
 
 import re
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from datamgr import units
 from datamgr.config import Settings
+from datamgr.errors import UnavailableError
 
 MEBI = 1 << 20
+CONNECT_TIMEOUT_S = 10
 # Spark writes one long method for a grouping by many columns, which Java would not compile.
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:+UseParallelGC"
 # Where driver and executors are processes of this machine that nobody else may talk to.
@@ -32,6 +36,9 @@ def configuration(settings: Settings, local_dir: Path) -> dict[str, str]:
         "spark.pyspark.python": sys.executable,
         # Two attempts of one task at a time would wait for each other in the database.
         "spark.speculation": "false",
+        # The project of each directory goes to all executors, unless it is large, rather than all
+        # entries to where it is.
+        "spark.sql.autoBroadcastJoinThreshold": "64m",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.warehouse.dir": str(local_dir / "warehouse"),
@@ -40,10 +47,33 @@ def configuration(settings: Settings, local_dir: Path) -> dict[str, str]:
     }
     if _ON_THIS_MACHINE.match(master):
         ours |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
-    if re.match(r"local(\[|$)", master):
+    if is_one_process(master):
         # Other accounts of the machine reach the ports; Spark makes a secret for each run.
         ours |= {"spark.authenticate": "true"}
     return ours | settings.scan.spark_conf
+
+
+def is_one_process(master: str) -> bool:
+    """Whether executors are threads of the driver, as with `local[2]`."""
+    return re.match(r"local(\[|$)", master) is not None
+
+
+def require_master(master: str) -> None:
+    """Ask a standalone master whether it is there, for Spark itself asks for a minute.
+
+    Raises:
+        UnavailableError: none of those named takes a connection.
+    """
+    if not master.startswith("spark://"):
+        return
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        with suppress(OSError, ValueError):
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+            return
+    raise UnavailableError(
+        f"nobody answers at {master}; start a master there, or name another in scan.spark_master"
+    )
 
 
 def spark_memory(size: str) -> str:

@@ -72,51 +72,41 @@ def walk(
     options: WalkOptions,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> WalkResult:
-    """As `walk.walk`, on the executors, which see the roots and `scan_dir` at the same paths.
+    """As `walk.walk`, on executors that see the roots and `scan_dir` at the same paths.
 
     `on_progress` is called once a round.
 
     Raises:
         UnavailableError: as `walk.walk`; Spark gave up; an executor sees another file system.
     """
-    with running(settings) as session:
-        return _walk(session, list(roots), scan_dir, options, on_progress)
-
-
-def _walk(
-    session: SparkSession,
-    roots: list[bytes],
-    scan_dir: Path,
-    options: WalkOptions,
-    on_progress: Callable[[Progress], None],
-) -> WalkResult:
+    roots = list(roots)
     above = frames = root_frames(roots)
     attempts = scan_dir / ATTEMPTS
     attempts.mkdir()
-    seconds, seen, errors = FIRST_ROUND_S, Progress(0, 0, 0), Counter[str]()
-    while frames:
-        with explained("walking"):
-            walked = _round(session, attempts, options, above, frames, seconds)
-        for one in walked:
-            if one.failure:
-                raise UnavailableError(one.failure)
-            _adopt(attempts / str(one.attempt), scan_dir)
-            errors.update(one.errors)
-        seen = Progress(
-            seen.entries + sum(one.entries for one in walked),
-            seen.directories + sum(one.directories for one in walked),
-            errors.total(),
-        )
-        on_progress(seen)
-        frames = [frame for one in walked for frame in one.frames]
-        seconds = min(2 * seconds, LONGEST_ROUND_S)
-    # An attempt that Spark gave up and that still works finds its directory gone.
-    shutil.rmtree(attempts)
+    seconds, entries, directories, errors = FIRST_ROUND_S, 0, 0, Counter[str]()
+    with running(settings) as session:
+        while frames:
+            with explained("walking"):
+                walked = _round(session, attempts, options, above, frames, seconds)
+            for one in walked:
+                if one.failure:
+                    raise UnavailableError(one.failure)
+                _adopt(attempts / str(one.attempt), scan_dir)
+                entries, directories = entries + one.entries, directories + one.directories
+                errors.update(one.errors)
+            on_progress(Progress(entries, directories, errors.total()))
+            frames = [frame for one in walked for frame in one.frames]
+            seconds = min(2 * seconds, LONGEST_ROUND_S)
+    # An attempt that Spark gave up and that still works finds its directory gone; what it makes
+    # there even now is left to the next clean-up.
+    going = scan_dir.with_name(f"{ATTEMPTS}-{scan_dir.name}")
+    attempts.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
     for dataset in record.SCHEMAS:
         sync_directory(scan_dir / dataset)
     if root_frames(roots) != above:
         raise UnavailableError("a path to scan was unmounted or replaced meanwhile; scan again")
-    return WalkResult(seen.entries, seen.directories, dict(errors))
+    return WalkResult(entries, directories, dict(errors))
 
 
 def _round(
@@ -126,7 +116,7 @@ def _round(
     roots: Sequence[Frame],
     frames: Sequence[Frame],
     seconds: float,
-) -> "list[Walked]":
+) -> list[Walked]:
     """One job over the directories to visit."""
     context = session.sparkContext
     number = context.defaultParallelism * SHARES_PER_CORE

@@ -115,7 +115,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         # Whoever read us has gone; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001  a defect still ends in one line and a code
+    except Exception as error:
         log.debug("internal error", exc_info=True)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         click.echo(

@@ -19,7 +19,7 @@ _NOWHERE = pa.RecordBatch.from_pylist([{"dir_id": 0, "name": b""}], schema=_REPE
 
 _PLACED = """
 CREATE TEMP TABLE placed AS
-SELECT parent, dir_id FROM parents JOIN read_parquet('{numbered}') USING (key)
+SELECT parent, dir_id FROM parents JOIN numbered USING (key)
 """
 
 # Inodes with one link, or an unknown number of them, that have several paths: the list does not
@@ -42,18 +42,16 @@ FROM files f JOIN placed USING (parent) {shared}
 ORDER BY dir_id, name, ctime_s DESC, ino
 """
 _JOIN_SHARED = "LEFT JOIN shared USING (dev, ino)"
-_NLINK = "greatest(f.nlink, 1) AS nlink"
-_NLINK_SHARED = """
-CASE WHEN f.nlink > 1 OR shared.ino IS NULL THEN greatest(f.nlink, 1) ELSE 0 END AS nlink
-"""
+_NLINK = "greatest(f.nlink, 1)"
+_NLINK_SHARED = f"CASE WHEN f.nlink > 1 OR shared.ino IS NULL THEN {_NLINK} ELSE 0 END"
 
 _REPEATED_PATHS = """
-SELECT key, name FROM read_parquet('{repeated}') JOIN read_parquet('{numbered}') USING (dir_id)
+SELECT key, name FROM repeated JOIN numbered USING (dir_id)
 """
 _MOVED_PATHS = """
 SELECT key, name
 FROM files JOIN shared USING (dev, ino) JOIN placed USING (parent)
-    JOIN read_parquet('{numbered}') USING (dir_id)
+    JOIN numbered USING (dir_id)
 WHERE nlink = 1
 GROUP BY dev, ino, key, name
 QUALIFY row_number() OVER (PARTITION BY dev, ino ORDER BY key, name) > 1
@@ -72,24 +70,27 @@ def write(
     Raises:
         UnavailableError: the disk is full or fails.
     """
-    named = {"numbered": scratch / tree.NUMBERED, "repeated": scratch / _REPEATED_FILE}
-    connection.execute(_PLACED.format(**named))
+    connection.read_parquet(str(scratch / tree.NUMBERED)).create_view("numbered")
+    connection.execute(_PLACED)
     connection.execute(_SHARED)
     [(shared,)] = connection.sql("SELECT count(*) FROM shared").fetchall()
-    columns = ", ".join(f"f.{name}" for name in record.ENTRIES.names[3:])
-    columns = columns.replace("f.nlink", _NLINK_SHARED if shared else _NLINK)
+    columns = ", ".join(
+        f"{_NLINK_SHARED if shared else _NLINK} AS nlink" if name == "nlink" else f"f.{name}"
+        for name in record.ENTRIES.names[3:]
+    )
     query = _SORTED.format(columns=columns, shared=_JOIN_SHARED if shared else "")
     writer = _Writer(parts.PartWriter(scan_dir, "entries", 0))
-    with pq.ParquetWriter(named["repeated"], _REPEATED) as repeated:
+    with pq.ParquetWriter(scratch / _REPEATED_FILE, _REPEATED) as repeated:
         for batch in connection.execute(query).fetch_record_batch(parts.ROW_GROUP_ROWS):
             left_out = writer.write(batch)
             if left_out.num_rows:
                 repeated.write_batch(left_out)
     writer.close()
     if writer.repeated:
-        _name(connection, _REPEATED_PATHS.format(**named), errors, "repeated", REPEATED)
+        connection.read_parquet(str(scratch / _REPEATED_FILE)).create_view("repeated")
+        _name(connection, _REPEATED_PATHS, errors, "repeated", REPEATED)
     if shared:
-        _name(connection, _MOVED_PATHS.format(**named), errors, "moved", MOVED)
+        _name(connection, _MOVED_PATHS, errors, "moved", MOVED)
     return writer.entries
 
 

@@ -102,15 +102,18 @@ def fill(
         UnavailableError: the disk is full, memory is short, or a process was killed.
     """
     scratch = scan_dir / _SCRATCH
-    scratch.mkdir()
-    errors = Errors(scan_dir)
-    _parse(source, scratch, workers, errors, on_progress)
-    with engine.opened(scratch, memory) as connection:
-        engine.attach(connection, scratch)
-        found = tree.write(connection, scratch, scan_dir, source, errors, max_depth)
-        files = entries.write(connection, scratch, scan_dir, errors)
-    errors.close()
-    shutil.rmtree(scratch)
+    try:
+        scratch.mkdir()
+        errors = Errors(scan_dir)
+        _parse(source, scratch, workers, errors, on_progress)
+        with engine.opened(scratch, memory) as connection:
+            engine.attach(connection, scratch)
+            found = tree.write(connection, scratch, scan_dir, source, errors, max_depth)
+            files = entries.write(connection, scratch, scan_dir, errors)
+        errors.close()
+        shutil.rmtree(scratch)
+    except OSError as error:
+        raise UnavailableError(f"the import cannot write {scratch}: {error}") from error
     return WalkResult(files, found.directories, errors.counts, found.roots)
 
 

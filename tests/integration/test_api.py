@@ -184,7 +184,7 @@ def test_a_question_without_answer_is_a_problem(scanned: Path, client: httpx.Cli
         ("usage/top?number=0", 422, "number: Input should be greater than or equal to 1"),
         ("usage/top?what=bogus", 422, "what: Input should be 'files' or 'dirs'"),
         ("usage/projects?project=a%00b", 422, "project: String should match"),
-        ("usage/top?user=99999999999999999999", 422, "out of range"),
+        ("usage/top?user=99999999999999999999", 404, "there is no account"),
     ]:
         answer = client.get("/api/v1/" + question)
         assert answer.headers["content-type"] == "application/problem+json"

@@ -26,7 +26,7 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
     numbers = itertools.count()
 
     def run(name: str, *lists: bytes | Path, max_depth: int = 1000, **options: Any) -> Walked:
-        scan_dir = tmp_path / f"scan{next(numbers)}"
+        scan_dir = tmp_path / f"it's scan {next(numbers)}"
         for dataset in SCHEMAS:
             (scan_dir / dataset).mkdir(parents=True)
         files = []

@@ -109,6 +109,16 @@ def test_without_java_the_package_is_named(quick: Settings, tmp_path: Path) -> N
     assert "install a package such as openjdk-17-jre-headless" in done.stderr
 
 
+def test_a_master_that_is_not_there_is_named(quick: Settings, tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree")
+    done = run_command(
+        "scan", "run", tmp_path / "tree", "--name", "fs", "--engine", "spark",
+        "--spark-master", "spark://127.0.0.1:1",
+    )  # fmt: skip
+    assert done.exit_code == 7
+    assert "nobody answers at spark://127.0.0.1:1; start a master there" in done.stderr
+
+
 def test_without_pyspark_the_extra_is_named() -> None:
     program = "import sys; sys.modules['pyspark'] = None; import scanners.spark_engine"
     done = subprocess.run(

@@ -66,7 +66,7 @@ def tree() -> Iterator[Path]:
         make(cosmo / "names-only", 0o744, ADA.uid, COSMO)
         make(cosmo / "nested", 0o711, ADA.uid, LAB)
         make(cosmo / "nested/project", 0o755, CY.uid, LAB)
-        make(cosmo / "nested/project/raw", 0o750, CY.uid, LAB)
+        make(cosmo / "nested/project/innermost", 0o750, CY.uid, LAB)
         make(cosmo / "listed", 0o700, ADA.uid, COSMO)
         grant(cosmo / "listed", BOB.uid, 5)
         lab = make(root / "lab", 0o751, CY.uid, LAB)

@@ -5,15 +5,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 from datamgr.errors import NotFoundError
 from datamgr.identity import Caller
-from scanners import find, growth, places, queries, tables, visibility
+from scanners import find, growth, parts, places, publish, queries, tables, visibility
 from scanners.find import Question
 from scanners.queries import Selection
+from scanners.store import ScanStore
 from tests.integration.visibility.conftest import PEOPLE, STAFF, STRANGER, Scanned
 from tests.mounts import needs_root
 from tests.people import listable
@@ -102,7 +104,7 @@ def test_somebody_sees_something(registered: Scanned) -> None:
     # Nobody lists `nested`, and yet bob, who may search cosmo, reaches the project in it.
     assert seen["bob"] == {
         "cosmo", "cosmo/wide", "cosmo/wide/wider", "cosmo/listed", "cosmo/nested/project",
-        "cosmo/nested/project/raw", "lab", "lab/raw-data", "lab/bobs",
+        "cosmo/nested/project/innermost", "lab", "lab/raw-data", "lab/bobs",
     }  # fmt: skip
     assert seen["cy"] == {"lab", "lab/raw-data"}
     assert seen["pi"] == seen["proxy"] == seen["stranger"] == seen["60007"] == set()
@@ -203,3 +205,17 @@ def test_scans_without_rules_are_for_staff(changing: Scanned) -> None:
     for query, found in seen_by_each_query(changing, PEOPLE[0]).items():
         assert found == set(), query
     assert seen_by_each_query(changing, STAFF)["directory"] == set(changing.directories)
+
+
+def test_a_scan_without_accesses_is_published_for_staff(changing: Scanned) -> None:
+    """As a walk of an earlier version has left it in the store."""
+    scan_id = changing.again()
+    folder = ScanStore(changing.settings.scan_store_dir, "fs").path(scan_id)
+    for file in parts.part_files(folder, "dirs"):
+        rows = pq.read_table(file).drop_columns("access")
+        pq.write_table(rows, file)
+    publish.publish_again(changing.settings, changing.database, scan_id)
+    for query, found in seen_by_each_query(changing, PEOPLE[0]).items():
+        assert found == set(), query
+    for query, found in seen_by_each_query(changing, STAFF).items():
+        assert found == set(changing.directories), query

@@ -84,7 +84,8 @@ def said(scanned: Scanned, patch: pytest.MonkeyPatch, caller: Caller, capfd: obj
         ):
             answers: list[httpx.Response] = [client.get(q.format(root=root)) for q in QUESTIONS]
         assert all(answer.status_code in (200, 404) for answer in answers)
-        texts += [answer.text.replace("<wbr>", "") for answer in answers]
+        # A refusal repeats what was asked.
+        texts += [a.text.replace("<wbr>", "") for a in answers if a.status_code == 200]
     return "\n".join(texts)
 
 
