@@ -148,7 +148,8 @@ def running(settings: Settings) -> Iterator[SparkSession]:
         UnavailableError: Java or the master is missing, or no executor comes.
     """
     if SparkContext._active_spark_context is not None:
-        yield SparkSession.builder.getOrCreate()
+        with explained("running"):
+            yield SparkSession.builder.getOrCreate()
         return
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         raise UnavailableError(
@@ -177,11 +178,13 @@ def running(settings: Settings) -> Iterator[SparkSession]:
                     if not spark_settings.is_one_process(settings.scan.spark_master):
                         _await_executor(context)
                     session = SparkSession(context)
-                yield session
+                with explained("running"):
+                    yield session
                 with explained("ending"):
                     session.stop()
         finally:
-            _end(gateway)
+            with explained("ending"):
+                _end(gateway)
 
 
 def _await_executor(context: SparkContext) -> None:
