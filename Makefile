@@ -39,7 +39,7 @@ bench: setup ## print the benchmarks as ratios (COUNT=1000000 entries)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 torture: setup ## the long soaks in full (ARGS="--kills 300 --seed 1")
-	@$(BIN)/pytest tests -m soak --full-soak $(ARGS)
+	@$(BIN)/pytest tests -m soak --full-soak --timeout 0 $(ARGS)
 
 docs: setup ## write the generated pages of docs/
 	@$(BIN)/python docs/generate.py

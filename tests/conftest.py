@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--full-soak", action="store_true", help="run soaks in full, not a slice")
     group.addoption("--kills", type=int, default=None, help="how many kills a soak makes")
     group.addoption("--seed", type=int, default=None, help="seed of the randomised tests")
+
+
+def pytest_configure() -> None:
+    """Undo what a job in the background inherits: there, Ctrl-C is ignored, and by children too."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
