@@ -25,9 +25,10 @@ from datamgr.supervisor import Supervisor, Timing
 HASTY = Timing(grace_s=0.5, restart_first_s=0.01, restart_cap_s=0.04, healthy_s=60)
 
 SLEEPS = "print('here', flush=True); import time; time.sleep(300)"
+# Not by print: the signal may come while the main program is still inside its own print.
 STUBBORN = f"""
-import signal
-signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'no\\n'))
 {SLEEPS}
 """
 
