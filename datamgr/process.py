@@ -10,6 +10,7 @@ from datamgr.errors import UnavailableError
 
 Argv = Sequence[str | bytes]
 Process = subprocess.Popen[bytes]
+PIPE = subprocess.PIPE
 
 # Asks the kernel for SIGTERM at the parent's death. A parent that died before it was asked is
 # noticed by the shell, which then has another one than the one it was told.

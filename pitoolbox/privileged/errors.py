@@ -1,0 +1,13 @@
+"""Why an order, an entry or the work on it comes to an end."""
+
+
+class RefusedError(Exception):
+    """An order that is not carried out; the sentence says why."""
+
+
+class SkippedError(Exception):
+    """An entry that the policy leaves alone; the text is its reason."""
+
+
+class StoppedError(Exception):
+    """The other side asked to stop."""

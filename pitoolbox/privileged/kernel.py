@@ -1,0 +1,134 @@
+"""Calls of the kernel by descriptor: open below a directory, change owner and mode, drop rights.
+
+Source: openat2(2), statx(2), fchownat(2), fchmodat2 in chmod(2), capabilities(7), prctl(2).
+"""
+
+import ctypes
+import errno
+import os
+import signal
+import struct
+from collections.abc import Iterable
+
+CHUNK_BYTES = 2048  # of a path that is opened at once; the kernel takes less than 4096
+
+CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = 0, 2, 3, 4
+EXECUTOR_CAPS = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+_libc.fchownat.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint32,
+    ctypes.c_uint32,
+    ctypes.c_int,
+)
+_SYS_OPENAT2, _SYS_FCHMODAT2 = 437, 452  # the same on every architecture since Linux 5.1
+_AT_EMPTY_PATH = 0x1000
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
+_RESOLVE = _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH
+
+
+def _how(flags: int, resolve: int = _RESOLVE) -> bytes:
+    return struct.pack("=QQQ", flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0, resolve)
+
+
+OPEN_ENTRY = _how(os.O_PATH)
+OPEN_PARENT = _how(os.O_PATH | os.O_DIRECTORY)
+OPEN_LISTING = _how(os.O_RDONLY | os.O_DIRECTORY)
+# A project's root may lie on any mount, and is compared with its pin.
+OPEN_ROOT = _how(os.O_PATH | os.O_DIRECTORY, _RESOLVE & ~_NO_XDEV)
+
+
+def open_beneath(directory: int, path: bytes, how: bytes = OPEN_ENTRY) -> int:
+    """Open `path` below a directory descriptor: no symbolic link, no `..`, no other mount.
+
+    A final symbolic link opens as the link itself. Raises OSError: EXDEV at a mount.
+    """
+    if len(path) > CHUNK_BYTES and b"/" in path:
+        head, tail = _split(path)
+        parent = open_beneath(directory, head, OPEN_ROOT if how is OPEN_ROOT else OPEN_PARENT)
+        try:
+            return open_beneath(parent, tail, how)
+        finally:
+            os.close(parent)
+    opened: int = _syscall(_SYS_OPENAT2, directory, path, how, len(how))
+    if opened < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return opened
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    """The path in two at a slash, the first part short enough for the kernel."""
+    slash = path.rfind(b"/", 0, CHUNK_BYTES)
+    slash = slash if slash > 0 else path.index(b"/")
+    return path[:slash], path[slash + 1 :]
+
+
+def change_owner(fd: int, uid: int, gid: int) -> None:
+    """Owner and group of what an O_PATH descriptor stands for; -1 leaves one as it is."""
+    if _libc.fchownat(fd, b"", uid & 0xFFFFFFFF, gid & 0xFFFFFFFF, _AT_EMPTY_PATH) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def change_mode(fd: int, mode: int) -> None:
+    """Mode of what an O_PATH descriptor stands for; never of a symbolic link's target."""
+    if _syscall(_SYS_FCHMODAT2, fd, b"", mode, _AT_EMPTY_PATH) >= 0:
+        return
+    code = ctypes.get_errno()
+    if code != errno.ENOSYS:
+        raise OSError(code, os.strerror(code))
+    os.chmod(proc_path(fd), mode)  # before Linux 6.6; by descriptor too: no name is looked up
+
+
+def proc_path(fd: int) -> bytes:
+    """A path that stands for an open descriptor, for the calls that know no descriptor."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def drop_privileges(account: tuple[int, int] | None, keep: Iterable[int]) -> list[int]:
+    """Keep only these capabilities, under another account if root; the ones that are left.
+
+    `account`: uid and gid to become, for root only.
+    """
+    header = struct.pack("=II", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    data = ctypes.create_string_buffer(24)
+    _libc.capget(header, data)
+    permitted: int = struct.unpack("=6I", data.raw)[1]
+    mask = permitted & sum(1 << cap for cap in keep)
+    _libc.prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
+    for cap in range(64):
+        if not mask >> cap & 1:
+            _libc.prctl(24, cap, 0, 0, 0)  # PR_CAPBSET_DROP, as far as allowed
+    if os.geteuid() == 0 and account is not None:
+        os.setgroups([])
+        _libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS: across the change of account
+        os.setresgid(account[1], account[1], account[1])
+        os.setresuid(account[0], account[0], account[0])
+    data = ctypes.create_string_buffer(struct.pack("=6I", mask, mask, 0, 0, 0, 0))
+    if _libc.capset(header, data) < 0:
+        raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
+    _libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    _libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody traces it
+    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: not without who writes down
+    return [cap for cap in keep if mask >> cap & 1]
+
+
+def attributes(fd: int) -> int:
+    """The attributes of statx(2), 0 where the file system has none."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.statx(fd, b"", _AT_EMPTY_PATH, 0, buffer) < 0:
+        return 0
+    value: int = struct.unpack_from("=Q", buffer, 8)[0]
+    return value
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, in words."""
+    if error.errno == errno.ELOOP:
+        return "a symbolic link stands there now"
+    return os.strerror(error.errno or 0)

@@ -1,0 +1,176 @@
+"""What an entry is and what it becomes: owner, group, group bits of the mode, access ACL.
+
+Source: chmod(1) of coreutils for the letters of a mode, acl(5), linux/posix_acl_xattr.h.
+"""
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pitoolbox.privileged import checks, kernel
+from pitoolbox.privileged.errors import SkippedError
+
+_ACCESS_ACL = "system.posix_acl_access"
+_FOREIGN_ACLS = {"system.nfs4_acl", "system.gpfs_nfs4_acl", "system.richacl"}
+_FILE_CAPABILITIES = "security.capability"
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
+
+
+@dataclass(frozen=True)
+class State:
+    """Owner, group, mode without the file type, and the access ACL as the kernel stores it."""
+
+    uid: int
+    gid: int
+    mode: int
+    acl: bytes | None
+
+    def told(self) -> list[Any]:
+        """As it goes over the pipe."""
+        return [self.uid, self.gid, self.mode, None if self.acl is None else self.acl.hex()]
+
+    @classmethod
+    def heard(cls, told: Any) -> "State":
+        """As it came over the pipe; raises ValueError or TypeError on anything else."""
+        uid, gid, mode, acl = told
+        return cls(
+            checks.integer(uid, 0, 2**32 - 2),
+            checks.integer(gid, 0, 2**32 - 2),
+            checks.integer(mode, 0, 0o7777),
+            None if acl is None else bytes.fromhex(acl),
+        )
+
+
+def group_bits(mode: int, clauses: Iterable[tuple[str, str]]) -> int:
+    """The mode after clauses such as `("+", "rX")`; only group bits and a directory's setgid.
+
+    As chmod of coreutils: `X` where it is a directory or somebody may execute it; `=` leaves a
+    directory's setgid. `s` means nothing to a file: nothing here gives away a set-id program.
+    """
+    is_directory = stat.S_ISDIR(mode)
+    for operator, letters in clauses:
+        bits = 0
+        for letter in letters:
+            if letter == "X":
+                bits |= 0o010 if is_directory or mode & 0o111 else 0
+            else:
+                values = {"r": 0o040, "w": 0o020, "x": 0o010}
+                copies = {"u": mode >> 3 & 0o070, "o": mode << 3 & 0o070, "g": mode & 0o070}
+                bits |= values.get(letter, 0) | copies.get(letter, 0)
+        if "s" in letters and is_directory:
+            bits |= stat.S_ISGID
+        if operator == "-":
+            mode &= ~bits
+        elif operator == "+":
+            mode |= bits
+        else:
+            mode = mode & ~0o070 | bits
+    return mode
+
+
+def parse_acl(acl: bytes) -> list[list[int]]:
+    """Tag, permissions and id of each entry. Raises SkippedError on an unknown version."""
+    if len(acl) < 4 or len(acl) % 8 != 4 or struct.unpack_from("<I", acl)[0] != 2:
+        raise SkippedError("its ACL is of an unknown version")
+    return [list(entry) for entry in struct.iter_unpack("<HHI", acl[4:])]
+
+
+def pack_acl(entries: Iterable[Iterable[int]]) -> bytes:
+    """The reverse of `parse_acl`."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def with_acl(mode: int, acl: bytes, clauses: Iterable[tuple[str, str]]) -> tuple[int, bytes]:
+    """Mode and ACL after the clauses, which mean the group's entry and not the mask.
+
+    A mask that would hold back what the group is given is widened, and the named entries are
+    first cut to the old mask: nobody but the group may do more than before.
+    """
+    entries = parse_acl(acl)
+    own = next(entry for entry in entries if entry[0] == _GROUP_OBJ)
+    mask = next((entry for entry in entries if entry[0] == _MASK), None)
+    executable = mode & 0o111  # somebody's, for X
+    judged = mode & ~0o070 | own[1] << 3
+    letters = [(op, what if executable == 0 else what.replace("X", "x")) for op, what in clauses]
+    changed = group_bits(judged, letters)
+    own[1] = changed >> 3 & 7
+    shown = own[1]
+    if mask is not None:
+        if own[1] & ~mask[1]:
+            for entry in entries:
+                if entry[0] in (_USER, _GROUP):
+                    entry[1] &= mask[1]
+            mask[1] |= own[1]
+        shown = mask[1]
+    return changed & ~0o070 | shown << 3, pack_acl(entries)
+
+
+def restored_acl(current: bytes | None, wanted: bytes | None) -> bytes | None:
+    """The ACL to set so that `current` becomes `wanted`; only group, mask and named rights may
+    differ. Raises SkippedError when anybody else's would change."""
+    if current == wanted:
+        return current
+    if current is None or wanted is None:
+        raise SkippedError("its ACL was changed since")
+    before, after = parse_acl(current), parse_acl(wanted)
+    fixed = (_USER_OBJ, _OTHER)
+    same = [(tag, id_, rights if tag in fixed else 0) for tag, rights, id_ in before]
+    if same != [(tag, id_, rights if tag in fixed else 0) for tag, rights, id_ in after]:
+        raise SkippedError("its ACL was changed since")
+    return pack_acl([tag, rights & 7, id_] for tag, rights, id_ in after)
+
+
+def state_of(found: os.stat_result, acl: bytes | None) -> State:
+    """The state that a status and an ACL say."""
+    return State(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), acl)
+
+
+def read_acl(fd: int, mode: int, *, for_mode: bool) -> bytes | None:
+    """The access ACL of an open entry, None without one.
+
+    Raises SkippedError where a change would lose or misjudge what an entry has beside its mode.
+    """
+    if stat.S_ISLNK(mode):
+        return None
+    try:
+        names = os.listxattr(kernel.proc_path(fd))
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENODATA):
+            return None
+        raise
+    if for_mode and not _FOREIGN_ACLS.isdisjoint(names):
+        raise SkippedError("it has an NFSv4 ACL, whose group rights are not those of the mode")
+    if stat.S_ISREG(mode) and _FILE_CAPABILITIES in names:
+        raise SkippedError("it has file capabilities, which a change would take away")
+    return os.getxattr(kernel.proc_path(fd), _ACCESS_ACL) if _ACCESS_ACL in names else None
+
+
+def apply(fd: int, before: State, after: State) -> None:
+    """Make an open entry of state `before` one of state `after`.
+
+    The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
+    mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged.
+    """
+    found = os.fstat(fd)
+    with_mode = before.mode != after.mode
+    look = with_mode or before.acl is not None
+    acl = read_acl(fd, found.st_mode, for_mode=with_mode) if look else None
+    if state_of(found, acl) != before:
+        raise SkippedError("it was changed by somebody else in the same moment")
+    if (before.uid, before.gid) != (after.uid, after.gid):
+        kernel.change_owner(
+            fd,
+            -1 if before.uid == after.uid else after.uid,
+            -1 if before.gid == after.gid else after.gid,
+        )
+    if before.acl != after.acl and after.acl is not None:
+        os.setxattr(kernel.proc_path(fd), _ACCESS_ACL, after.acl)
+    if with_mode:
+        kernel.change_mode(fd, after.mode)
+
+
+# --- one order ------------------------------------------------------------------------------
