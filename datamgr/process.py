@@ -85,6 +85,13 @@ def spawn(
         raise UnavailableError(f"cannot start {_display(argv[0])}: {error.strerror}") from error
 
 
+def pipes(started: Process) -> tuple[IO[bytes], IO[bytes]]:
+    """Input and output of a program that was started with a `PIPE` for both."""
+    if started.stdin is None or started.stdout is None:
+        raise ValueError("the program was started without pipes")
+    return started.stdin, started.stdout
+
+
 def spawn_bound(argv: Sequence[str]) -> Process:
     """Start a program that is sent SIGTERM when this process dies, even if by SIGKILL.
 

@@ -65,7 +65,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Row:
-    """One entry that is about to change: state is owner, group, mode, ACL in hexadecimal or None."""
+    """One entry that is about to change; a state is owner, group, mode and ACL in hexadecimal."""
 
     path: bytes
     kind: str
@@ -136,8 +136,7 @@ class Executor:
         self._process = process.spawn(
             argv, stdin=process.PIPE, stdout=process.PIPE, new_session=True
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._to_it, self._from_it = self._process.stdin, self._process.stdout
+        self._to_it, self._from_it = process.pipes(self._process)
         ready = self._hear()
         self.capabilities: list[int] = ready["ready"]
         self.uid: int = ready["uid"]
