@@ -12,7 +12,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
 from datamgr import audit, identity
-from datamgr.db import Base
+from datamgr.db import Base, Uint64
 from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from datamgr.identity import Caller
 
@@ -35,13 +35,19 @@ class FileSystem(Base):
 
 
 class Project(Base):
-    """A directory tree with an owner group and quotas. `path` is absolute, without `..`."""
+    """A directory tree with an owner group and quotas. `path` is absolute, without `..`.
+
+    `root_device` and `root_inode` say which directory was at the path when it was registered;
+    None in projects of before, until their path is set again.
+    """
 
     __tablename__ = "project"
 
     id: orm.Mapped[int] = orm.mapped_column(sa.Identity(always=True), primary_key=True)
     name: orm.Mapped[str] = orm.mapped_column(unique=True)
     path: orm.Mapped[bytes] = orm.mapped_column(unique=True)
+    root_device: orm.Mapped[int | None] = orm.mapped_column(Uint64)
+    root_inode: orm.Mapped[int | None] = orm.mapped_column(Uint64)
     unix_group: orm.Mapped[str | None]
     quota_bytes: orm.Mapped[int | None]
     quota_inodes: orm.Mapped[int | None]
@@ -53,7 +59,15 @@ class Project(Base):
     @property
     def pis(self) -> list[str]:
         """Accounts of the principal investigators."""
-        return [member.username for member in self.members if member.role == ProjectRole.PI]
+        return self._with_role(ProjectRole.PI)
+
+    @property
+    def proxies(self) -> list[str]:
+        """Accounts that may do for the project what its PIs may."""
+        return self._with_role(ProjectRole.PROXY)
+
+    def _with_role(self, role: ProjectRole) -> list[str]:
+        return [member.username for member in self.members if member.role == role]
 
 
 class ProjectMember(Base):
@@ -79,6 +93,7 @@ class ProjectChange:
     quota_bytes: int | None = None
     quota_inodes: int | None = None
     pis: Sequence[str] | None = None
+    proxies: Sequence[str] | None = None
 
 
 NO_QUOTA = 0
@@ -257,7 +272,9 @@ def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None
         other = session.scalar(sa.select(Project).where(Project.path == path))
         if other is not None and other is not target:
             raise ConflictError(f"{shown} is the path of project {other.name!r} already")
-        target.path = path
+        # Which directory was meant, whatever stands at the path later.
+        root = Path(os.fsdecode(path)).stat()
+        target.path, target.root_device, target.root_inode = path, root.st_dev, root.st_ino
     if change.unix_group is not None:
         identity.gid_of(change.unix_group)
         target.unix_group = change.unix_group
@@ -266,13 +283,24 @@ def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None
     if change.quota_inodes is not None:
         target.quota_inodes = change.quota_inodes or None
     if change.pis is not None:
-        for username in change.pis:
-            identity.uid_of(username)
-        kept = [m for m in target.members if m.role != ProjectRole.PI]
-        named = [
-            ProjectMember(username=pi, role=ProjectRole.PI) for pi in dict.fromkeys(change.pis)
-        ]
-        target.members = kept + named
+        _set_members(target, ProjectRole.PI, change.pis)
+    if change.proxies is not None:
+        _set_members(target, ProjectRole.PROXY, change.proxies)
+
+
+def _set_members(target: Project, role: ProjectRole, usernames: Sequence[str]) -> None:
+    """Make these the accounts of a role; who becomes PI is proxy no more, and the reverse."""
+    for username in usernames:
+        identity.uid_of(username)
+    named = dict.fromkeys(usernames)
+    kept = [m for m in target.members if m.role != role and m.username not in named]
+    # A row that stays is changed, not replaced: the new one would meet it in the primary key.
+    rows = {member.username: member for member in target.members}
+    for username in named:
+        row = rows.get(username) or ProjectMember(username=username)
+        row.role = role
+        kept.append(row)
+    target.members = kept
 
 
 def _flush(session: orm.Session, changed: Project) -> None:
@@ -293,4 +321,5 @@ def _detail(target: Project) -> dict[str, object]:
         "quota_bytes": target.quota_bytes,
         "quota_inodes": target.quota_inodes,
         "pis": target.pis,
+        "proxies": target.proxies,
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -37,6 +38,17 @@ class Base(orm.DeclarativeBase):
         bytes: sa.LargeBinary,
         datetime: sa.DateTime(timezone=True),
     }
+
+
+class Uint64(sa.types.TypeDecorator[int]):
+    """A whole number from 0 to 2**64 - 1, as the kernel numbers devices and inodes."""
+
+    impl = sa.Numeric(20, 0)
+    cache_ok = True
+
+    def process_result_value(self, value: Decimal | None, dialect: sa.Dialect) -> int | None:
+        """The number as Python counts."""
+        return None if value is None else int(value)
 
 
 @dataclass(frozen=True)

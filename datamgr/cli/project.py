@@ -19,6 +19,7 @@ COLUMNS = [
     output.path("path", "path"),
     output.text("group", "group"),
     output.text("pis_shown", "PIs"),
+    output.text("proxies_shown", "proxies"),
     output.size("quota_bytes", "quota"),
     output.count("quota_inodes", "inode quota"),
 ]
@@ -36,6 +37,13 @@ def project() -> None:
 
 def _fields(command: F) -> F:
     for option in (
+        click.option(
+            "--proxy",
+            "proxies",
+            multiple=True,
+            metavar="USER",
+            help="Somebody who may act for the PIs; may be repeated.",
+        ),
         click.option("--pi", "pis", multiple=True, metavar="USER", help="A PI; may be repeated."),
         click.option("--group", "unix_group", metavar="GROUP", help="The project's unix group."),
         click.option(
@@ -81,7 +89,11 @@ def add(
 @options.as_json
 @options.pass_settings
 def set_(settings: Settings, name: str, path: bytes | None, as_json: bool, **fields: Any) -> None:
-    """Change project NAME; what is not named stays. --pi replaces all PIs."""
+    """Change project NAME; what is not named stays.
+
+    --pi replaces all PIs, --proxy all proxies. --path registers the directory that is there now,
+    also after it was replaced by another of the same name.
+    """
     _change(settings, catalog.set_project, name, _change_of(fields, path), as_json, "project.set")
 
 
@@ -115,7 +127,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         output.emit("project.list", rows)
         return
-    shown = [row | {"pis_shown": ", ".join(row["pis"]) or None} for row in rows]
+    shown = [row | _names(row) for row in rows]
     output.table(
         "Projects", COLUMNS, shown, empty="none registered: each top-level directory counts as one"
     )
@@ -131,6 +143,7 @@ def _change_of(fields: dict[str, Any], path: bytes | None) -> ProjectChange:
         quota_bytes=fields["quota_bytes"],
         quota_inodes=fields["quota_inodes"],
         pis=fields["pis"] or None,
+        proxies=fields["proxies"] or None,
     )
 
 
@@ -148,7 +161,11 @@ def _change(
     if as_json:
         output.emit(schema, [row])
     else:
-        output.details(f"Project {name}", COLUMNS[1:], row | {"pis_shown": ", ".join(row["pis"])})
+        output.details(f"Project {name}", COLUMNS[1:], row | _names(row))
+
+
+def _names(row: dict[str, Any]) -> dict[str, str | None]:
+    return {f"{key}_shown": ", ".join(row[key]) or None for key in ("pis", "proxies")}
 
 
 def _row(found: Project) -> dict[str, Any]:
@@ -157,6 +174,7 @@ def _row(found: Project) -> dict[str, Any]:
         "path": found.path,
         "group": found.unix_group,
         "pis": found.pis,
+        "proxies": found.proxies,
         "quota_bytes": found.quota_bytes,
         "quota_inodes": found.quota_inodes,
     }

@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 
 from datamgr import audit, catalog, migrations, quotas, tasks
 from datamgr.db import Base, Database
+from pitoolbox.models import PermChange
 from scanners import alerts, models
 
 HEAD_OF = "datamgr:migrations"
@@ -19,6 +20,7 @@ DECLARING = (
     models.Scan,
     quotas.QuotaReport,
     alerts.AlertState,
+    PermChange,
 )
 
 
