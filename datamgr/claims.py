@@ -63,6 +63,17 @@ def heartbeat(session: orm.Session, task_id: int, worker: str, progress: Progres
     return State(_set_own(session, task_id, worker, values).state)
 
 
+def confirm(session: orm.Session, task_id: int, worker: str) -> None:
+    """Be sure that a task is this worker's, until the end of the session's transaction.
+
+    Raises:
+        ConflictError: the task is no longer this worker's.
+    """
+    own = sa.select(Task.id).where(Task.id == task_id, Task.worker == worker, Task.state.in_(HELD))
+    if session.scalar(own.with_for_update(read=True)) is None:
+        raise ConflictError(f"task {task_id} is no longer run by worker {worker}")
+
+
 def finish(session: orm.Session, task_id: int, worker: str, result: Mapping[str, Any]) -> Task:
     """End a task well: `partial` if the result is a `Partial`, else `succeeded`.
 

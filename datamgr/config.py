@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from datamgr.config_nightly import AlertSettings, NightlySettings
+from datamgr.config_pitoolbox import PitoolboxSettings
 from datamgr.config_types import AbsolutePath, Seconds, Section, absolute
 from datamgr.errors import InvalidError, NotFoundError
 
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     nightly: NightlySettings = NightlySettings()
     alerts: AlertSettings = AlertSettings()
+    pitoolbox: PitoolboxSettings = PitoolboxSettings()
     up: UpSettings = UpSettings()
 
     @classmethod

@@ -63,7 +63,7 @@ def uid_of(username: str) -> int:
         return int(username)
     try:
         return pwd.getpwnam(username).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):  # no name can have a NUL
         raise NotFoundError(f"there is no account {username!r} on this machine") from None
 
 
@@ -77,7 +77,7 @@ def gid_of(group: str) -> int:
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise NotFoundError(f"there is no unix group {group!r} on this machine") from None
 
 

@@ -52,14 +52,28 @@ class PermChange(Base):
     after_acl: orm.Mapped[str | None]
 
 
+class PermUnapplied(Base):
+    """A change that was written down and then not made, as an issue of its path says."""
+
+    __tablename__ = "perm_unapplied"
+
+    task_id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+    batch: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    number: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+
+
 class PermIssue(Base):
-    """An entry that a request left as it is: `skipped` by policy, or `failed`."""
+    """An entry that a request left as it is: `skipped` by policy, or `failed`.
+
+    Once per path (by its SHA-256: a path may be longer than an index takes), for a request that
+    is resumed meets it again.
+    """
 
     __tablename__ = "perm_issue"
     __table_args__ = (sa.CheckConstraint("kind IN ('skipped', 'failed')", name="kind"),)
 
-    id: orm.Mapped[int] = orm.mapped_column(sa.Identity(always=True), primary_key=True)
-    task_id: orm.Mapped[int] = orm.mapped_column(index=True)
+    task_id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+    path_hash: orm.Mapped[bytes] = orm.mapped_column(primary_key=True)
     path: orm.Mapped[bytes]
     kind: orm.Mapped[str]
     reason: orm.Mapped[str]

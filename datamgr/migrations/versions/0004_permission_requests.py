@@ -83,17 +83,23 @@ def upgrade() -> None:
     )
     op.create_table(
         "perm_issue",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("task_id", sa.BigInteger(), nullable=False),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("path_hash", sa.LargeBinary(), nullable=False),
         sa.Column("path", sa.LargeBinary(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.CheckConstraint("kind IN ('skipped', 'failed')", name=op.f("ck_perm_issue_kind")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_perm_issue")),
+        sa.PrimaryKeyConstraint("task_id", "path_hash", name=op.f("pk_perm_issue")),
     )
-    op.create_index(op.f("ix_perm_issue_task_id"), "perm_issue", ["task_id"], unique=False)
+    op.create_table(
+        "perm_unapplied",
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("batch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("task_id", "batch", "number", name=op.f("pk_perm_unapplied")),
+    )
     op.execute(_REFUSE)
-    for table in ("perm_change", "perm_issue", "audit_event"):
+    for table in ("perm_change", "perm_unapplied", "perm_issue", "audit_event"):
         op.execute(_GUARDS.format(table=table, rows="UPDATE OR DELETE"))
     op.execute(_GUARDS.format(table="perm_batch", rows="DELETE"))
     op.execute(_BATCH_UPDATE)
