@@ -170,7 +170,7 @@ def running(settings: Settings) -> Iterator[SparkSession]:
         with explained("starting"):
             gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
         try:
-            with _own_interrupts():
+            with _own_interrupts(), _quiet_bridge():
                 with explained(f"starting on {settings.scan.spark_master}"):
                     context = SparkContext(conf=conf, gateway=gateway)
                     # Of its own it asks the environment only.
@@ -183,7 +183,7 @@ def running(settings: Settings) -> Iterator[SparkSession]:
                 with explained("ending"):
                     session.stop()
         finally:
-            with explained("ending"):
+            with explained("ending"), _quiet_bridge():
                 _end(gateway)
 
 
@@ -227,6 +227,18 @@ def _own_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_bridge() -> Iterator[None]:
+    """Keep py4j from logging the traces of what becomes one sentence; it uses the root logger."""
+    root, others = logging.getLogger(), logging.Filter()
+    others.filter = lambda record: "py4j" not in record.pathname  # type: ignore[method-assign]
+    root.addFilter(others)
+    try:
+        yield
+    finally:
+        root.removeFilter(others)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 
 from datamgr.config import Settings
 from datamgr.errors import DatamgrError, UnavailableError
-from scanners import parts, record
+from scanners import mounts, parts, record
 from scanners.directory import Frame
 from scanners.spark_engine import explained, running
 from scanners.store import sync_directory
@@ -84,7 +84,7 @@ def walk(
     attempts = scan_dir / ATTEMPTS
     attempts.mkdir()
     seconds, entries, directories, errors = FIRST_ROUND_S, 0, 0, Counter[str]()
-    with running(settings) as session:
+    with mounts.held(roots), running(settings) as session:
         while frames:
             with explained("walking"):
                 walked = _round(session, attempts, options, above, frames, seconds)
@@ -104,8 +104,6 @@ def walk(
     shutil.rmtree(going, ignore_errors=True)
     for dataset in record.SCHEMAS:
         sync_directory(scan_dir / dataset)
-    if root_frames(roots) != above:
-        raise UnavailableError("a path to scan was unmounted or replaced meanwhile; scan again")
     return WalkResult(entries, directories, dict(errors))
 
 
