@@ -26,15 +26,19 @@ class Partial(dict[str, Any]):
     """The result of a handler that could not do all of its work; the task ends as `partial`."""
 
 
-def claim(session: orm.Session, worker: str, kinds: Collection[str]) -> Task | None:
+def claim(
+    session: orm.Session, worker: str, kinds: Collection[str], *, fair: bool = False
+) -> Task | None:
     """Make the oldest claimable task of these kinds this worker's; None when there is none.
+
+    `fair`: take the keys in turn instead, first the one that was served longest ago.
 
     A task is claimable when no earlier one of its key is unfinished. The session's connection
     takes the lock before the claim is committed and holds it until `unlock` or its own end, so
     that a running task of a live worker is never seen without its lock.
     """
     skipped: list[int] = []
-    while (task := _first_claimable(session, kinds, skipped)) is not None:
+    while (task := _first_claimable(session, kinds, skipped, fair=fair)) is not None:
         if session.scalar(sa.select(sa.func.pg_try_advisory_lock(*_run_lock(task.id)))):
             task.state, task.worker, task.progress = State.RUNNING, worker, None
             task.started_at = task.heartbeat_at = tasks.now(session)
@@ -151,9 +155,9 @@ def recover(
 
 
 def _first_claimable(
-    session: orm.Session, kinds: Collection[str], skipped: Collection[int]
+    session: orm.Session, kinds: Collection[str], skipped: Collection[int], *, fair: bool
 ) -> Task | None:
-    """The oldest queued task behind no unfinished one, locked.
+    """The oldest queued task behind no unfinished one, or that of the key whose turn it is, locked.
 
     Only the candidate is read afresh under its lock, the earlier tasks are seen as they were
     when the query began. That suffices: what is finished stays finished, and `tasks.submit`
@@ -163,10 +167,14 @@ def _first_claimable(
     blocked = sa.exists().where(
         earlier.key == Task.key, earlier.id < Task.id, earlier.state.in_(UNFINISHED)
     )
+    served = orm.aliased(Task)
+    last_served = (
+        sa.select(sa.func.max(served.started_at)).where(served.key == Task.key).scalar_subquery()
+    )
     return session.scalar(
         sa.select(Task)
         .where(Task.state == State.QUEUED, Task.kind.in_(kinds), Task.id.not_in(skipped), ~blocked)
-        .order_by(Task.id)
+        .order_by(*((last_served.nulls_first(),) if fair else ()), Task.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

@@ -54,6 +54,7 @@ class Task(Base):
     __tablename__ = "task"
     __table_args__ = (
         sa.CheckConstraint(_state_in(list(State)), name="state"),
+        sa.Index("ix_task_key_started_at", "key", "started_at"),
         sa.Index("ix_task_queued", "id", postgresql_where=sa.text("state = 'queued'")),
         sa.Index(
             "ix_task_unfinished", "key", "id", postgresql_where=sa.text(_state_in(UNFINISHED))

@@ -86,13 +86,19 @@ def known_kinds(kinds: Collection[str], handlers: Mapping[str, str] = HANDLERS) 
 
 @dataclass
 class Worker:
-    """One worker; `step` and `drain` are what its process repeats or does."""
+    """One worker; `step` and `drain` are what its process repeats or does.
+
+    `fair`: keys are served in turn, not the oldest task first. `on_end` is called with each task
+    that was ended and committed; what it raises as a DatamgrError is logged.
+    """
 
     settings: Settings
     database: Database
     kinds: Collection[str]
-    handlers: Mapping[str, str] = field(default_factory=lambda: HANDLERS)
+    handlers: Mapping[str, str | Handler] = field(default_factory=lambda: HANDLERS)
     max_attempts: int = claims.MAX_ATTEMPTS
+    fair: bool = False
+    on_end: Callable[[Task], None] | None = None
     name: str = field(init=False)
     _connection: WorkerConnection | None = field(init=False, default=None)
 
@@ -134,7 +140,7 @@ class Worker:
             connection = self._connected()
             self._recover(connection)
             with connection.transaction() as session:
-                task = claims.claim(session, self.name, self.kinds)
+                task = claims.claim(session, self.name, self.kinds, fair=self.fair)
             if task is not None:
                 self._run(connection, task, stop)
         except UnavailableError:
@@ -204,6 +210,11 @@ class Worker:
         with connection.transaction() as session:
             claims.unlock(session)
         log.info("task %d is %s", task.id, ended.state)
+        if self.on_end is not None and ended.is_finished:
+            try:
+                self.on_end(ended)
+            except DatamgrError as error:
+                log.warning("after task %d: %s", task.id, error)
 
     def _failure(self, task: Task, sentence: str) -> Ending:
         return partial(claims.fail, task_id=task.id, worker=self.name, error=sentence)
@@ -228,7 +239,9 @@ def run(worker: Worker, *, once: bool = False) -> None:
             worker.close()
 
 
-def _load(target: str) -> Handler:
+def _load(target: str | Handler) -> Handler:
+    if not isinstance(target, str):
+        return target
     module, _, name = target.partition(":")
     handler: Handler = getattr(importlib.import_module(module), name)
     return handler

@@ -4,18 +4,15 @@ import hashlib
 import hmac
 import http.client
 import json
-import smtplib
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from email import policy
 from email.message import EmailMessage
 from typing import Any
 
-from datamgr import db, display, units
+from datamgr import display, mail, units
 from datamgr.config_nightly import AlertRule, AlertSettings
 from datamgr.errors import DatamgrError, InvalidError, UnavailableError
 
@@ -114,24 +111,19 @@ class Courier:
             raise
 
 
-def mail(notice: Notice, sender: str) -> EmailMessage:
-    """The notice as a message. Its id is that of the crossing, so repeats can be recognised."""
-    message = EmailMessage(policy=policy.SMTP)
+def message(notice: Notice, sender: str) -> EmailMessage:
+    """The notice as mail."""
     mark = "ALERT" if notice.state == ABOVE else "OK"
-    message["Subject"] = f"[datamgr] {mark}: {notice.sentence()}"
-    message["From"], message["To"] = sender, notice.receiver
-    message["Date"] = db.utc_now()
-    message["Message-ID"] = f"<{notice.id}@datamgr>"
-    # Keeps vacation programs from answering. Source: RFC 3834, section 5.
-    message["Auto-Submitted"] = "auto-generated"
     since = units.format_time(notice.since)
-    message.set_content(
+    return mail.message(
+        f"[datamgr] {mark}: {notice.sentence()}",
+        notice.receiver,
         f"{notice.sentence()}.\n\n"
         f"State: {notice.state} since {since}\nRule:  {notice.rule.name}\n\n"
         "This is told once; the next message comes when the state changes.\n",
-        cte="quoted-printable",
+        sender=sender,
+        id=notice.id,
     )
-    return message
 
 
 def send_mail(notice: Notice, settings: AlertSettings) -> None:
@@ -140,23 +132,7 @@ def send_mail(notice: Notice, settings: AlertSettings) -> None:
     Raises:
         UnavailableError, InvalidError: as `Courier.deliver`.
     """
-    host, _, port = settings.smtp.rpartition(":")
-    try:
-        server = smtplib.SMTP(host.strip("[]"), int(port), timeout=settings.timeout_s)
-        try:
-            server.send_message(mail(notice, settings.sender))
-            with suppress(smtplib.SMTPException, OSError):  # it was accepted, whatever comes now
-                server.quit()
-        finally:
-            server.close()
-    except (smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError) as error:
-        raise UnavailableError(f"the mail server {settings.smtp} hung up: {error}") from error
-    except smtplib.SMTPException as error:
-        raise InvalidError(
-            f"the mail server {settings.smtp} refuses mail to {notice.receiver}: {error}"
-        ) from error
-    except OSError as error:
-        raise UnavailableError(f"the mail server {settings.smtp} is away: {error}") from error
+    mail.send(message(notice, settings.sender), settings)
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:

@@ -98,6 +98,8 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("task_id", "batch", "number", name=op.f("pk_perm_unapplied")),
     )
+    # Which key was served longest ago.
+    op.create_index("ix_task_key_started_at", "task", ["key", "started_at"], unique=False)
     op.execute(_REFUSE)
     for table in ("perm_change", "perm_unapplied", "perm_issue", "audit_event"):
         op.execute(_GUARDS.format(table=table, rows="UPDATE OR DELETE"))
