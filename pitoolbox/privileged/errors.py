@@ -9,5 +9,9 @@ class SkippedError(Exception):
     """An entry that the policy leaves alone; the text is its reason."""
 
 
+class UnlikeError(Exception):
+    """The kernel took a change and made something else of it."""
+
+
 class StoppedError(Exception):
     """The other side asked to stop."""

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable
 
 CHUNK_BYTES = 2048  # of a path that is opened at once; the kernel takes less than 4096
+MAX_PATH_BYTES = 1 << 18  # 64 times what most programs can open
 
 CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = 0, 2, 3, 4
 EXECUTOR_CAPS = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID)
@@ -47,25 +48,33 @@ def open_beneath(directory: int, path: bytes, how: bytes = OPEN_ENTRY) -> int:
 
     A final symbolic link opens as the link itself. Raises OSError: EXDEV at a mount.
     """
-    if len(path) > CHUNK_BYTES and b"/" in path:
-        head, tail = _split(path)
-        parent = open_beneath(directory, head, OPEN_ROOT if how is OPEN_ROOT else OPEN_PARENT)
-        try:
-            return open_beneath(parent, tail, how)
-        finally:
-            os.close(parent)
-    opened: int = _syscall(_SYS_OPENAT2, directory, path, how, len(how))
+    if len(path) <= CHUNK_BYTES:
+        return _open(directory, path, how)
+    if len(path) > MAX_PATH_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    between = OPEN_ROOT if how is OPEN_ROOT else OPEN_PARENT
+    at, begin = directory, 0
+    try:
+        while len(path) - begin > CHUNK_BYTES:
+            slash = path.rfind(b"/", begin, begin + CHUNK_BYTES)
+            if slash < 0:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            above, at = at, _open(at, path[begin:slash], between)
+            if above != directory:
+                os.close(above)
+            begin = slash + 1
+        return _open(at, path[begin:], how)
+    finally:
+        if at != directory:
+            os.close(at)
+
+
+def _open(directory: int, path: bytes, how: bytes) -> int:
+    opened: int = _syscall(_SYS_OPENAT2, directory, path, how, 24)
     if opened < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return opened
-
-
-def _split(path: bytes) -> tuple[bytes, bytes]:
-    """The path in two at a slash, the first part short enough for the kernel."""
-    slash = path.rfind(b"/", 0, CHUNK_BYTES)
-    slash = slash if slash > 0 else path.index(b"/")
-    return path[:slash], path[slash + 1 :]
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
@@ -80,9 +89,11 @@ def change_mode(fd: int, mode: int) -> None:
     if _syscall(_SYS_FCHMODAT2, fd, b"", mode, _AT_EMPTY_PATH) >= 0:
         return
     code = ctypes.get_errno()
-    if code != errno.ENOSYS:
+    if code not in (errno.ENOSYS, errno.EPERM):
         raise OSError(code, os.strerror(code))
-    os.chmod(proc_path(fd), mode)  # before Linux 6.6; by descriptor too: no name is looked up
+    # Before Linux 6.6, or behind a filter that does not know the call. By descriptor too: no
+    # name is looked up; and no link is followed, for links are not given to this.
+    os.chmod(proc_path(fd), mode)
 
 
 def proc_path(fd: int) -> bytes:
@@ -93,18 +104,21 @@ def proc_path(fd: int) -> bytes:
 def drop_privileges(account: tuple[int, int] | None, keep: Iterable[int]) -> list[int]:
     """Keep only these capabilities, under another account if root; the ones that are left.
 
-    `account`: uid and gid to become, for root only.
+    `account`: uid and gid to become, for root only. Raises OSError, and then nothing may go on.
     """
+    if os.geteuid() == 0 and (account is None or 0 in account):
+        raise OSError(errno.EPERM, "root must become an account that owns nothing")
     header = struct.pack("=II", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     data = ctypes.create_string_buffer(24)
-    _libc.capget(header, data)
+    if _libc.capget(header, data) < 0:
+        raise OSError(ctypes.get_errno(), "capabilities cannot be read")
     permitted: int = struct.unpack("=6I", data.raw)[1]
     mask = permitted & sum(1 << cap for cap in keep)
     _libc.prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
     for cap in range(64):
         if not mask >> cap & 1:
             _libc.prctl(24, cap, 0, 0, 0)  # PR_CAPBSET_DROP, as far as allowed
-    if os.geteuid() == 0 and account is not None:
+    if account is not None and os.geteuid() == 0:
         os.setgroups([])
         _libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS: across the change of account
         os.setresgid(account[1], account[1], account[1])
@@ -131,4 +145,6 @@ def reason(error: OSError) -> str:
     """What went wrong, in words."""
     if error.errno == errno.ELOOP:
         return "a symbolic link stands there now"
+    if error.errno == errno.ENOSYS:
+        return "this needs openat2, which Linux has since 5.6"
     return os.strerror(error.errno or 0)

@@ -71,9 +71,9 @@ class Order:
     members: dict[int, bool] = field(default_factory=dict)
 
     def is_member(self, uid: int) -> bool:
-        """Whether the account is in one of the project's groups, says the name service."""
+        """Whether it is a user's account in one of the project's groups, says the name service."""
         if uid not in self.members:
-            self.members[uid] = is_member(uid, self.groups)
+            self.members[uid] = uid >= self.min_uid and is_member(uid, self.groups)
         return self.members[uid]
 
 
@@ -106,8 +106,8 @@ def judge(order: Order, fd: int, found: os.stat_result) -> None:
         raise SkippedError("it is on another file system")
     if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
         raise SkippedError("it is a device node")
-    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-        raise SkippedError("it is a set-id program")
+    if mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(mode):
+        raise SkippedError("it is a set-id program")  # or a FIFO: a change takes the bits away
     if not order.override:
         if stat.S_ISREG(mode) and found.st_nlink > 1:
             raise SkippedError("it has hard links, which may lie outside of the project")
@@ -120,39 +120,66 @@ def judge(order: Order, fd: int, found: os.stat_result) -> None:
         raise SkippedError("it is append-only (chattr +a)")
 
 
+def judge_return(order: Order, now: State, after: State) -> None:
+    """Raises SkippedError when a former owner or group may not be given back.
+
+    The rows of an undo come from outside, and are believed no more than an order.
+    """
+    if after.uid != now.uid and after.uid < order.min_uid:
+        raise SkippedError("its former owner is a system account")
+    if after.uid != now.uid and not order.override and not order.is_member(after.uid):
+        raise SkippedError("its former owner does not belong to the project")
+    if after.gid != now.gid and after.gid < order.min_gid:
+        raise SkippedError("its former group is a system group")
+
+
 def accept(policy: Policy, told: dict[str, Any], privileged: bool) -> Order:
     """Check an order as if nobody had before. Raises RefusedError, with the sentence to show."""
-    groups = frozenset(checks.integer(gid, 0, 2**32 - 2) for gid in told["groups"])
-    requester = checks.integer(told["requester"], 0, 2**32 - 2)
-    uid, gid = (checks.integer(told[key], -1, 2**32 - 2) for key in ("uid", "gid"))
-    clauses = tuple((str(operator), str(letters)) for operator, letters in told["clauses"])
-    if any(op not in ("+", "-", "=") or not set(what) <= set("rwxXsugo") for op, what in clauses):
-        raise RefusedError("the mode is none of group level")
+    groups = frozenset(checks.integer(gid, 0, checks.MOST) for gid in checks.items(told["groups"]))
+    for group in groups:
+        if group < policy.min_gid:
+            raise RefusedError(f"group {_group_name(group)} is one of the system's")
+    requester = checks.integer(told["requester"], 0, checks.MOST)
+    uid, gid = (checks.integer(told[key], -1, checks.MOST) for key in ("uid", "gid"))
+    clauses = _check_clauses(told["clauses"])
     staff = _check_requester(policy, requester, groups)
     override = told["override"] is True
     if override and not staff:
         raise RefusedError("only staff may override the rules of ownership")
     if gid >= 0:
-        _check_group(policy, gid, groups, None if staff else requester)
+        _check_group(gid, groups, None if staff else requester)
     if uid >= 0:
         _check_owner(policy, uid, None if override else groups)
-    root, device = _open_project(policy, told, privileged)
+    dry_run, recursive = told["dry_run"] is not False, told["recursive"] is True
+    files, directories = (told[key] is True for key in ("files", "directories"))
+    max_depth = checks.integer(told["max_depth"], 0, 2**31)
+    root, device = _open_project(policy, told, privileged)  # the last, for it is to be closed
     return Order(
         root=root,
         device=device,
         groups=groups,
         override=override,
-        dry_run=told["dry_run"] is not False,
+        dry_run=dry_run,
         uid=uid,
         gid=gid,
         clauses=clauses,
-        recursive=told["recursive"] is True,
-        max_depth=checks.integer(told["max_depth"], 0, 2**31),
-        files=told["files"] is True,
-        directories=told["directories"] is True,
+        recursive=recursive,
+        max_depth=max_depth,
+        files=files,
+        directories=directories,
         min_gid=policy.min_gid,
         min_uid=policy.min_uid,
     )
+
+
+def _check_clauses(told: Any) -> tuple[tuple[str, str], ...]:
+    clauses = tuple((operator, letters) for operator, letters in checks.items(told))
+    for operator, letters in clauses:
+        if type(letters) is not str or not set(letters) <= set("rwxXsugo"):
+            raise RefusedError("the mode is none of group level")
+        if operator not in ("+", "-", "="):
+            raise RefusedError("the mode is none of group level")
+    return clauses
 
 
 def _check_requester(policy: Policy, requester: int, groups: frozenset[int]) -> bool:
@@ -167,11 +194,9 @@ def _check_requester(policy: Policy, requester: int, groups: frozenset[int]) -> 
     return staff
 
 
-def _check_group(policy: Policy, gid: int, groups: frozenset[int], requester: int | None) -> None:
+def _check_group(gid: int, groups: frozenset[int], requester: int | None) -> None:
     if gid not in groups:
         raise RefusedError(f"group {_group_name(gid)} is none of the project")
-    if gid < policy.min_gid:
-        raise RefusedError(f"group {_group_name(gid)} is one of the system's")
     try:
         grp.getgrgid(gid)
     except KeyError:
@@ -192,7 +217,8 @@ def _check_owner(policy: Policy, uid: int, groups: frozenset[int] | None) -> Non
 
 
 def _open_project(policy: Policy, told: dict[str, Any], privileged: bool) -> tuple[int, int]:
-    path = str(told["root"]).encode("latin-1")
+    path = checks.encoded(told["root"])
+    pin = tuple(checks.integer(told[key], 0, 2**64 - 1) for key in ("device", "inode"))
     shown = os.fsdecode(path)
     names = path.split(b"/")
     if (
@@ -214,7 +240,7 @@ def _open_project(policy: Policy, told: dict[str, Any], privileged: bool) -> tup
     finally:
         os.close(slash)
     found = os.fstat(root)
-    if (found.st_dev, found.st_ino) != (told["device"], told["inode"]):
+    if (found.st_dev, found.st_ino) != pin:
         os.close(root)
         raise RefusedError(f"{shown} is not the directory that was registered: it was replaced")
     return root, found.st_dev

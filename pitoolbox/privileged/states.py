@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitoolbox.privileged import checks, kernel
-from pitoolbox.privileged.errors import SkippedError
+from pitoolbox.privileged.errors import SkippedError, UnlikeError
 
 _ACCESS_ACL = "system.posix_acl_access"
 _FOREIGN_ACLS = {"system.nfs4_acl", "system.gpfs_nfs4_acl", "system.richacl"}
+_ACLS = {_ACCESS_ACL, *_FOREIGN_ACLS}
 _FILE_CAPABILITIES = "security.capability"
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
 
@@ -38,8 +39,8 @@ class State:
         """As it came over the pipe; raises ValueError or TypeError on anything else."""
         uid, gid, mode, acl = told
         return cls(
-            checks.integer(uid, 0, 2**32 - 2),
-            checks.integer(gid, 0, 2**32 - 2),
+            checks.integer(uid, 0, checks.MOST),
+            checks.integer(gid, 0, checks.MOST),
             checks.integer(mode, 0, 0o7777),
             None if acl is None else bytes.fromhex(acl),
         )
@@ -87,24 +88,27 @@ def pack_acl(entries: Iterable[Iterable[int]]) -> bytes:
 def with_acl(mode: int, acl: bytes, clauses: Iterable[tuple[str, str]]) -> tuple[int, bytes]:
     """Mode and ACL after the clauses, which mean the group's entry and not the mask.
 
-    A mask that would hold back what the group is given is widened, and the named entries are
-    first cut to the old mask: nobody but the group may do more than before.
+    A mask that holds back what the clauses give is widened by just that, and the named entries
+    are first cut to the old mask: nobody but the group may do more than before, and the group
+    no more than the clauses say.
     """
     entries = parse_acl(acl)
-    own = next(entry for entry in entries if entry[0] == _GROUP_OBJ)
+    own = next((entry for entry in entries if entry[0] == _GROUP_OBJ), None)
+    if own is None:
+        raise SkippedError("its ACL has no entry for the group")
     mask = next((entry for entry in entries if entry[0] == _MASK), None)
-    executable = mode & 0o111  # somebody's, for X
-    judged = mode & ~0o070 | own[1] << 3
-    letters = [(op, what if executable == 0 else what.replace("X", "x")) for op, what in clauses]
-    changed = group_bits(judged, letters)
-    own[1] = changed >> 3 & 7
-    shown = own[1]
+    # `X` asks whether anybody may execute it, which the group bits of the mode say here.
+    letters = [(op, what.replace("X", "x") if mode & 0o111 else what) for op, what in clauses]
+    held_back = 0 if mask is None else own[1] & ~mask[1]
+    changed = group_bits(mode & ~0o070 | own[1] << 3, letters)
+    given = group_bits(mode & ~0o070 | (own[1] & ~held_back) << 3, letters) >> 3 & 7
+    own[1] = shown = changed >> 3 & 7
     if mask is not None:
-        if own[1] & ~mask[1]:
+        if given & ~mask[1]:
             for entry in entries:
                 if entry[0] in (_USER, _GROUP):
                     entry[1] &= mask[1]
-            mask[1] |= own[1]
+            mask[1] |= given
         shown = mask[1]
     return changed & ~0o070 | shown << 3, pack_acl(entries)
 
@@ -146,14 +150,30 @@ def read_acl(fd: int, mode: int, *, for_mode: bool) -> bytes | None:
         raise SkippedError("it has an NFSv4 ACL, whose group rights are not those of the mode")
     if stat.S_ISREG(mode) and _FILE_CAPABILITIES in names:
         raise SkippedError("it has file capabilities, which a change would take away")
-    return os.getxattr(kernel.proc_path(fd), _ACCESS_ACL) if _ACCESS_ACL in names else None
+    if _ACCESS_ACL not in names:
+        return None
+    try:
+        return os.getxattr(kernel.proc_path(fd), _ACCESS_ACL)
+    except OSError as error:
+        if error.errno == errno.ENODATA:  # taken away in this moment
+            return None
+        raise
+
+
+def has_acl(path: bytes) -> bool:
+    """Whether there may be more to the group's rights than the mode says."""
+    try:
+        return not _ACLS.isdisjoint(os.listxattr(path, follow_symlinks=False))
+    except OSError as error:
+        return error.errno != errno.ENOTSUP
 
 
 def apply(fd: int, before: State, after: State) -> None:
     """Make an open entry of state `before` one of state `after`.
 
     The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
-    mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged.
+    mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged,
+    and UnlikeError when the kernel does something else than asked without saying so.
     """
     found = os.fstat(fd)
     with_mode = before.mode != after.mode
@@ -171,6 +191,18 @@ def apply(fd: int, before: State, after: State) -> None:
         os.setxattr(kernel.proc_path(fd), _ACCESS_ACL, after.acl)
     if with_mode:
         kernel.change_mode(fd, after.mode)
+    if state_of(os.fstat(fd), after.acl) != after:
+        raise UnlikeError("the file system made something else of it")
+
+
+def is_untouched(fd: int, before: State) -> bool:
+    """Whether nothing of an open entry was changed; False if that cannot be told."""
+    try:
+        found = os.fstat(fd)
+        acl = None if before.acl is None else read_acl(fd, found.st_mode, for_mode=False)
+    except (OSError, SkippedError):
+        return False
+    return state_of(found, acl) == before
 
 
 # --- one order ------------------------------------------------------------------------------

@@ -3,148 +3,106 @@
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pitoolbox.privileged import checks, kernel, policy, states
-from pitoolbox.privileged.errors import SkippedError, StoppedError
+from pitoolbox.privileged.errors import SkippedError, StoppedError, UnlikeError
 from pitoolbox.privileged.policy import Order
 from pitoolbox.privileged.states import State
 
 BATCH_ROWS = 1000  # changes that are told, written down and applied together
 REPORT_ENTRIES = 5000  # entries seen between two questions whether to go on
+REPORT_SECONDS = 0.25  # the same where the file system is slow
 
 
-@dataclass
+class Directory(NamedTuple):
+    """A directory to walk: where it is, how far below the selected entry, and which it is."""
+
+    path: bytes
+    depth: int
+    device: int
+    inode: int
+
+    @classmethod
+    def heard(cls, told: Any) -> "Directory":
+        """As it came over the pipe; raises RefusedError, ValueError or TypeError."""
+        path, depth, device, inode = told
+        depth = checks.integer(depth, 0, 2**31)
+        return cls(checks.plain_path(path), depth, _number(device), _number(inode))
+
+
+class Row(NamedTuple):
+    """One change that was written down before, and is brought to one of its sides."""
+
+    path: bytes
+    device: int
+    inode: int
+    before: State
+    after: State
+
+    @classmethod
+    def heard(cls, told: Any) -> "Row":
+        """As it came over the pipe; raises RefusedError, ValueError or TypeError."""
+        path, _kind, device, inode, before, after = told
+        where = checks.plain_path(path), _number(device), _number(inode)
+        return cls(*where, State.heard(before), State.heard(after))
+
+
 class Work:
-    """The entries of one order: judged, told in batches, changed when these are written down.
+    """The entries of one order: judged, told in batches, changed when these are written down."""
 
-    `ask` sends a message and returns the answer to it.
-    """
+    def __init__(self, order: Order, ask: Callable[[dict[str, Any]], Any], files: int) -> None:
+        """`ask` sends a message and returns the answer; `files` may be held open at once."""
+        self.order = order
+        self.ask = ask
+        self.batch_rows = max(1, min(BATCH_ROWS, files))
+        self.held: list[tuple[int, State, State]] = []
+        self.forget()
 
-    order: Order
-    ask: Callable[[dict[str, Any]], Any]
-    rows: list[list[Any]] = field(default_factory=list)
-    held: list[tuple[int, State, State]] = field(default_factory=list)
-    issues: list[tuple[str, str, str]] = field(default_factory=list)
-    found: list[tuple[str, int, int, int]] = field(default_factory=list)
-    seen: int = 0
-    unchanged: int = 0
-    vanished: int = 0
+    def forget(self) -> None:
+        """Let go of everything that was not told yet."""
+        for fd, _, _ in self.held:
+            os.close(fd)
+        self.held = []
+        self.rows: list[list[Any]] = []
+        self.issues: list[tuple[str, str, str]] = []
+        self.found: list[tuple[str, int, int, int]] = []
+        self.seen = self.unchanged = self.vanished = 0
+        self.due = time.monotonic() + REPORT_SECONDS
 
     def entries(self, paths: Iterable[bytes]) -> None:
         """Consider the entries at these paths; directories among them are to be walked."""
         for path in paths:
-            try:
-                fd = kernel.open_beneath(self.order.root, path)
-            except OSError as error:
-                self._note(path, error)
-                continue
-            try:
-                # The root itself was opened and pinned before: it has no parent to be below.
-                self._entry(fd, path, os.fstat(fd), 0, selected=True)
-            finally:
-                if not self._holds(fd):
-                    os.close(fd)
+            # The root itself was opened and pinned before: it has no parent to be below.
+            self.seen += 1
+            self._at(path, self._entry, path, 0)
+            self._pause()
         self.flush()
 
-    def walk(self, directories: Iterable[tuple[bytes, int, int, int]]) -> None:
-        """Consider what is in these directories, each given with depth, device and inode."""
-        for path, depth, device, inode in directories:
+    def walk(self, directories: Iterable[Directory]) -> None:
+        """Consider what is in these directories."""
+        for where in directories:
             try:
-                fd = kernel.open_beneath(self.order.root, path, kernel.OPEN_LISTING)
+                fd = kernel.open_beneath(self.order.root, where.path, kernel.OPEN_LISTING)
             except OSError as error:
-                self._note(path, error)
+                self._note(where.path, error)
                 continue
             try:
                 here = os.fstat(fd)
-                if (here.st_dev, here.st_ino) != (device, inode):
-                    self._issue(path, "failed", "it was replaced by another directory")
-                    continue
-                self._list(fd, path, depth + 1)
+                if (here.st_dev, here.st_ino) == (where.device, where.inode):
+                    self._list(fd, where.path, where.depth + 1)
+                else:
+                    self._issue(where.path, "failed", "it was replaced by another directory")
             except OSError as error:
-                self._note(path, error)
+                self._note(where.path, error)
             finally:
                 os.close(fd)
+            self._pause()
         self.flush()
 
-    def _list(self, directory: int, path: bytes, depth: int) -> None:
-        prefix = b"" if path == b"." else path + b"/"
-        look_for_acl = bool(self.order.clauses)
-        proc = kernel.proc_path(directory) + b"/"
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                    # What needs no change is not opened, and so never changed by mistake.
-                    if self._is_right(proc + name, found, look_for_acl):
-                        self.seen += 1
-                        self.unchanged += 1
-                        self._descend(prefix + name, found, depth)
-                    else:
-                        fd = kernel.open_beneath(directory, name)
-                        try:
-                            self._entry(fd, prefix + name, os.fstat(fd), depth)
-                        finally:
-                            if not self._holds(fd):
-                                os.close(fd)
-                except OSError as error:
-                    self._note(prefix + name, error)
-                if self.seen >= REPORT_ENTRIES or len(self.rows) >= BATCH_ROWS:
-                    self.flush()
-
-    def _is_right(self, path: bytes, found: os.stat_result, look_for_acl: bool) -> bool:
-        order = self.order
-        if found.st_dev != order.device or not self._is_wanted(found.st_mode):
-            return found.st_dev == order.device
-        if found.st_uid != order.uid >= 0 or found.st_gid != order.gid >= 0:
-            return False
-        mode = found.st_mode
-        if not look_for_acl or stat.S_ISLNK(mode):
-            return True
-        if states.group_bits(mode, order.clauses) != mode:
-            return False
-        try:
-            return not os.listxattr(path, follow_symlinks=False)
-        except OSError:
-            return True
-
-    def _is_wanted(self, mode: int) -> bool:
-        return self.order.directories if stat.S_ISDIR(mode) else self.order.files
-
-    def _entry(
-        self, fd: int, path: bytes, found: os.stat_result, depth: int, *, selected: bool = False
-    ) -> None:
-        """Judge an open entry; if it is to change, it is held open until that is done."""
-        self.seen += 1
-        order = self.order
-        try:
-            if self._is_wanted(found.st_mode):
-                acl = states.read_acl(fd, found.st_mode, for_mode=bool(order.clauses))
-                before, after = states.state_of(found, acl), policy.target(order, found, acl)
-                if before == after:
-                    self.unchanged += 1
-                else:
-                    policy.judge(order, fd, found)
-                    self._hold(fd, path, found, before, after)
-            else:
-                self.unchanged += 1
-        except SkippedError as reason:
-            self._issue(path, "skipped", str(reason))
-        self._descend(path, found, depth, selected=selected)
-
-    def _descend(
-        self, path: bytes, found: os.stat_result, depth: int, *, selected: bool = False
-    ) -> None:
-        order = self.order
-        if not stat.S_ISDIR(found.st_mode) or not order.recursive or depth >= order.max_depth:
-            return
-        if found.st_dev == order.device:
-            self.found.append((path.decode("latin-1"), depth, found.st_dev, found.st_ino))
-
-    def restore(self, rows: Iterable[Any], to: str, *, written_down: bool) -> None:
+    def restore(self, rows: Iterable[Row], to: str, *, written_down: bool) -> None:
         """Bring entries from one state of a written row to the other, `before` or `after`.
 
         Each part of the state (owner, group, mode, ACL) must be as the row has it on either
@@ -153,93 +111,23 @@ class Work:
         `written_down`: the rows are those that are being applied, so they are not told again.
         """
         for row in rows:
-            path = checks.plain_path(row[0])
-            device, inode = (
-                checks.integer(row[2], 0, 2**64 - 1),
-                checks.integer(row[3], 0, 2**64 - 1),
-            )
-            sides = {"before": State.heard(row[4]), "after": State.heard(row[5])}
             self.seen += 1
-            try:
-                fd = kernel.open_beneath(self.order.root, path)
-            except OSError as error:
-                self._note(path, error)
-                continue
-            try:
-                self._restore(fd, path, (device, inode), sides, to, written_down)
-            except SkippedError as reason:
-                self._issue(path, "skipped", str(reason))
-            except OSError as error:
-                self._note(path, error)
-            finally:
-                if not self._holds(fd):
-                    os.close(fd)
-            if len(self.rows) >= BATCH_ROWS:
-                self.flush()
+            self._at(row.path, self._restore, row, to, written_down)
+            self._pause()
         self.flush()
-
-    def _restore(
-        self,
-        fd: int,
-        path: bytes,
-        identity: tuple[int, int],
-        sides: dict[str, State],
-        to: str,
-        written_down: bool,
-    ) -> None:
-        order, found = self.order, os.fstat(fd)
-        if (found.st_dev, found.st_ino) != identity:
-            raise SkippedError("something else is at this path now")
-        wanted, left = sides[to], sides["before" if to == "after" else "after"]
-        acl = states.read_acl(fd, found.st_mode, for_mode=wanted.mode != left.mode)
-        now = states.state_of(found, acl)
-        for part in ("uid", "gid", "mode", "acl"):
-            if getattr(now, part) not in (getattr(wanted, part), getattr(left, part)):
-                raise SkippedError("it was changed since by somebody else")
-        if now == wanted:
-            self.unchanged += 1
-            return
-        may = 0o2070 if stat.S_ISDIR(found.st_mode) else 0o070
-        after = State(
-            wanted.uid,
-            wanted.gid,
-            now.mode & ~may | wanted.mode & may,
-            states.restored_acl(acl, wanted.acl),
-        )
-        if after.uid != now.uid and after.uid < order.min_uid:
-            raise SkippedError("its former owner is a system account")
-        if after.gid != now.gid and after.gid < order.min_gid:
-            raise SkippedError("its former group is a system group")
-        policy.judge(order, fd, found)
-        if written_down:
-            states.apply(fd, now, after)
-        else:
-            self._hold(fd, path, found, now, after)
-
-    def _hold(
-        self, fd: int, path: bytes, found: os.stat_result, before: State, after: State
-    ) -> None:
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "?")
-        shown = path.decode("latin-1")
-        self.rows.append([shown, kind, found.st_dev, found.st_ino, before.told(), after.told()])
-        self.held.append((fd, before, after))
-
-    def _holds(self, fd: int) -> bool:
-        return bool(self.held) and self.held[-1][0] == fd
 
     def flush(self) -> None:
         """Tell what was found; change it if told to go on. Raises StoppedError if told to stop."""
-        rows, held = self.rows, self.held
-        self.rows, self.held = [], []
         try:
-            answer = self.ask(self._report(rows))
-            if answer == "stop":
-                raise StoppedError
-            if held and answer == "go" and not self.order.dry_run:
-                self.ask(self._report([]) | {"applied": self._apply(held)})
+            self._tell(self._report(self.rows))
+            if self.held and not self.order.dry_run:
+                self._tell(self._report([]) | {"applied": self._apply()})
         finally:
-            for fd, _, _ in held:
-                os.close(fd)
+            self.forget()
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        if self.ask(report) != "go":
+            raise StoppedError
 
     def _report(self, rows: list[list[Any]]) -> dict[str, Any]:
         told = {
@@ -254,18 +142,140 @@ class Work:
         self.seen = self.unchanged = self.vanished = 0
         return told
 
-    def _apply(self, held: list[tuple[int, State, State]]) -> list[tuple[int, str, str, bool]]:
+    def _apply(self) -> list[tuple[int, str, str, bool]]:
         """What could not be done: number in the batch, kind, reason, whether part of it was."""
         left = []
-        for number, (fd, before, after) in enumerate(held):
+        for number, (fd, before, after) in enumerate(self.held):
             try:
                 states.apply(fd, before, after)
             except SkippedError as reason:
                 left.append((number, "skipped", str(reason), False))
+            except UnlikeError as reason:
+                left.append((number, "failed", str(reason), True))
             except OSError as error:
-                touched = states.state_of(os.fstat(fd), before.acl) != before
+                touched = not states.is_untouched(fd, before)
                 left.append((number, "failed", kernel.reason(error), touched))
         return left
+
+    def _pause(self) -> None:
+        """Tell what was found when it is much, or some time has gone by."""
+        if (
+            len(self.rows) >= self.batch_rows
+            or self.seen >= REPORT_ENTRIES
+            or time.monotonic() >= self.due
+        ):
+            self.flush()
+
+    def _list(self, directory: int, path: bytes, depth: int) -> None:
+        prefix = b"" if path == b"." else path + b"/"
+        proc = kernel.proc_path(directory) + b"/"
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                below = prefix + name
+                self.seen += 1
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError as error:
+                    self._note(below, error)
+                    continue
+                # What needs no change is not opened, and so never changed by mistake.
+                if self._is_right(proc + name, found):
+                    self.unchanged += 1
+                    self._descend(below, found, depth)
+                else:
+                    # From the root again: this directory may have been moved out of the project.
+                    self._at(below, self._entry, below, depth)
+                self._pause()
+
+    def _is_right(self, path: bytes, found: os.stat_result) -> bool:
+        order, mode = self.order, found.st_mode
+        if found.st_dev != order.device:
+            return False
+        if not self._is_wanted(mode):
+            return True
+        if found.st_uid != order.uid >= 0 or found.st_gid != order.gid >= 0:
+            return False
+        if not order.clauses or stat.S_ISLNK(mode):
+            return True
+        return states.group_bits(mode, order.clauses) == mode and not states.has_acl(path)
+
+    def _is_wanted(self, mode: int) -> bool:
+        return self.order.directories if stat.S_ISDIR(mode) else self.order.files
+
+    def _at(self, path: bytes, consider: Callable[..., bool], *told: Any) -> None:
+        """Consider what is at this path; `consider` says whether it holds the descriptor."""
+        held = False
+        try:
+            fd = kernel.open_beneath(self.order.root, path)
+            try:
+                held = consider(fd, *told)
+            finally:
+                if not held:
+                    os.close(fd)
+        except SkippedError as reason:
+            self._issue(path, "skipped", str(reason))
+        except UnlikeError as reason:
+            self._issue(path, "failed", str(reason))
+        except OSError as error:
+            self._note(path, error)
+
+    def _entry(self, fd: int, path: bytes, depth: int) -> bool:
+        """Judge an open entry; if it is to change, it is held open until that is done."""
+        order, found = self.order, os.fstat(fd)
+        self._descend(path, found, depth)
+        if self._is_wanted(found.st_mode):
+            acl = states.read_acl(fd, found.st_mode, for_mode=bool(order.clauses))
+            before, after = states.state_of(found, acl), policy.target(order, found, acl)
+            if before != after:
+                policy.judge(order, fd, found)
+                return self._hold(fd, path, found, before, after)
+        self.unchanged += 1
+        return False
+
+    def _descend(self, path: bytes, found: os.stat_result, depth: int) -> None:
+        order = self.order
+        if not stat.S_ISDIR(found.st_mode) or not order.recursive or depth >= order.max_depth:
+            return
+        if found.st_dev == order.device:
+            self.found.append((path.decode("latin-1"), depth, found.st_dev, found.st_ino))
+
+    def _restore(self, fd: int, row: Row, to: str, written_down: bool) -> bool:
+        order, found = self.order, os.fstat(fd)
+        if (found.st_dev, found.st_ino) != (row.device, row.inode):
+            raise SkippedError("something else is at this path now")
+        wanted, left = (row.before, row.after) if to == "before" else (row.after, row.before)
+        acl = states.read_acl(fd, found.st_mode, for_mode=wanted.mode != left.mode)
+        now = states.state_of(found, acl)
+        known = now.uid in (wanted.uid, left.uid) and now.gid in (wanted.gid, left.gid)
+        known = known and now.acl in (wanted.acl, left.acl)
+        # Bit by bit: who was killed between the ACL and the mode left a mixture.
+        if not known or (now.mode ^ wanted.mode) & (now.mode ^ left.mode):
+            raise SkippedError("it was changed since by somebody else")
+        if now == wanted:
+            self.unchanged += 1
+            return False
+        may = 0o2070 if stat.S_ISDIR(found.st_mode) else 0o070
+        if stat.S_ISLNK(found.st_mode):
+            may = 0
+        mode = now.mode & ~may | wanted.mode & may
+        after = State(wanted.uid, wanted.gid, mode, states.restored_acl(acl, wanted.acl))
+        policy.judge_return(order, now, after)
+        policy.judge(order, fd, found)
+        if not written_down:
+            return self._hold(fd, row.path, found, now, after)
+        if not order.dry_run:
+            states.apply(fd, now, after)
+        return False
+
+    def _hold(
+        self, fd: int, path: bytes, found: os.stat_result, before: State, after: State
+    ) -> bool:
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "?")
+        shown = path.decode("latin-1")
+        self.rows.append([shown, kind, found.st_dev, found.st_ino, before.told(), after.told()])
+        self.held.append((fd, before, after))
+        return True
 
     def _note(self, path: bytes, error: OSError) -> None:
         if error.errno == errno.ENOENT:
@@ -277,6 +287,10 @@ class Work:
 
     def _issue(self, path: bytes, kind: str, reason: str) -> None:
         self.issues.append((path.decode("latin-1"), kind, reason))
+
+
+def _number(told: Any) -> int:
+    return checks.integer(told, 0, 2**64 - 1)
 
 
 _KINDS = {
