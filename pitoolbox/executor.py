@@ -122,17 +122,26 @@ class Report:
     applied: Sequence[tuple[int, str, str, bool]] | None
 
 
+class ExecutorDiedError(UnavailableError):
+    """The privileged process is no more; nothing is known of the batch it was told to apply."""
+
+
 class Executor:
-    """One privileged process. Not to be shared by threads."""
+    """One privileged process. Not to be shared by threads.
+
+    Start it in a thread that outlives it: the kernel ends it with that thread.
+    """
 
     def __init__(self, policy: ExecutorPolicy) -> None:
         """Start it and wait until it has dropped what it does not need.
 
         Raises:
-            UnavailableError: it does not start.
+            UnavailableError: it does not start, or ends at once.
         """
         place = str(Path(__file__).resolve().parents[1])
-        argv = [sys.executable, "-I", "-S", "-c", _BOOT, place, json.dumps(asdict(policy))]
+        # Names of files are bytes in any locale, so the locale is not asked.
+        flags = ["-I", "-S", "-X", "utf8"]
+        argv = [sys.executable, *flags, "-c", _BOOT, place, json.dumps(asdict(policy))]
         self._process = process.spawn(
             argv, stdin=process.PIPE, stdout=process.PIPE, new_session=True
         )
@@ -151,7 +160,7 @@ class Executor:
 
         Raises:
             InvalidError: it refuses the order; the message is its sentence.
-            UnavailableError: it has died.
+            ExecutorDiedError: it is no more.
         """
         self._tell({"order": order.told()})
         self._hear()
@@ -186,20 +195,31 @@ class Executor:
     def _work(self, told: Mapping[str, Any], on_report: Callable[[Report], Answer]) -> bool:
         self._tell(told)
         while "end" not in (heard := self._hear()):
-            self._tell(on_report(_report(heard)))
+            try:
+                answer = on_report(_report(heard))
+            except BaseException:
+                self._stop()
+                raise
+            self._tell(answer)
         return bool(heard["end"] == "done")
+
+    def _stop(self) -> None:
+        """End what it works on, so that the next message is not taken for an answer."""
+        self._tell("stop")
+        while "end" not in self._hear():
+            self._tell("stop")
 
     def _tell(self, message: object) -> None:
         try:
             self._to_it.write(json.dumps(message).encode() + b"\n")
             self._to_it.flush()
         except OSError as error:
-            raise UnavailableError("the privileged process has ended") from error
+            raise ExecutorDiedError("the privileged process has ended") from error
 
     def _hear(self) -> dict[str, Any]:
         line = self._from_it.readline()
         if not line.endswith(b"\n"):
-            raise UnavailableError("the privileged process has ended")
+            raise ExecutorDiedError("the privileged process has ended")
         heard: dict[str, Any] = json.loads(line)
         if "refused" in heard:
             raise InvalidError(str(heard["refused"]))
