@@ -16,6 +16,9 @@ from pitoolbox import paths as below
 
 KIND = "perms"  # of the task that a request is
 
+# Held by the one worker that carries requests out: "perm" in ASCII.
+WORKER_LOCK = 0x7065726D
+
 MAX_DEPTH = 2**31
 
 

@@ -1,0 +1,192 @@
+"""`datamgr perms worker`: the process that carries out permission requests, one at a time."""
+
+import grp
+import logging
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import click
+import sqlalchemy as sa
+
+from datamgr import db, logs
+from datamgr import worker as working
+from datamgr.cli import options
+from datamgr.config import Settings
+from datamgr.daemon import Stop
+from datamgr.db import Database
+from datamgr.errors import ConflictError, InvalidError, UnavailableError
+from pitoolbox import notify
+from pitoolbox.crew import Crew, CrewDiedError
+from pitoolbox.executor import Executor, ExecutorPolicy
+from pitoolbox.privileged import kernel
+from pitoolbox.requests import KIND
+from pitoolbox.run import run
+
+log = logging.getLogger(__name__)
+
+# A crash costs a request nothing but time, so it is given up late.
+MAX_ATTEMPTS = 100
+
+_SINGLE_LOCK = 0x7065726D  # "perm" in ASCII
+
+
+@click.command(name="worker")
+@click.option("--once", is_flag=True, help="Carry out what is queued, then exit.")
+@options.pass_settings
+@click.pass_context
+def command(ctx: click.Context, settings: Settings, once: bool) -> None:
+    """Carry out permission requests: strictly in order within a project, projects in turn.
+
+    The changes are made by processes of their own that have four capabilities (CAP_CHOWN,
+    CAP_FOWNER, CAP_DAC_READ_SEARCH, CAP_FSETID), no database and no network. Start this as root
+    or by the systemd unit in deploy/; started by anybody else it works within what that account
+    may do. One worker at a time serves a database.
+
+    SIGTERM or Ctrl-C stops between two batches of changes; the request goes on when a worker
+    runs again, and so it does after a crash. The log is JSON lines on standard error.
+    """
+    logs.configure_logging(daemon=True, verbose=ctx.ensure_object(dict).get("verbose", False))
+    with _crew(settings) as crew, db.open_database(settings) as database:
+        _say_what_it_may(settings, crew)
+        worker = PermsWorker(settings, database, crew)
+        try:
+            with worker.alone:
+                working.run(worker, once=once)
+        except CrewDiedError as error:
+            raise UnavailableError(
+                f"{error}; start the worker again, the request that ran will be resumed"
+            ) from error
+
+
+@contextmanager
+def _crew(settings: Settings) -> Iterator[Crew]:
+    """The privileged processes: started first, while this process has read but its settings.
+
+    Raises:
+        InvalidError: the account to become does not exist.
+        UnavailableError: they do not start.
+    """
+    wanted = policy(settings)
+    crew = Crew([Executor(wanted) for _ in range(settings.pitoolbox.executors)])
+    if os.geteuid() != 0:
+        kernel.drop_privileges(None, ())
+    try:
+        yield crew
+    finally:
+        crew.close()
+
+
+def policy(settings: Settings) -> ExecutorPolicy:
+    """What the configuration allows the privileged processes.
+
+    Raises:
+        InvalidError: the account to become does not exist.
+    """
+    section = settings.pitoolbox
+    return ExecutorPolicy(
+        roots=[str(root) for root in section.roots],
+        min_uid=section.min_uid,
+        min_gid=section.min_gid,
+        staff_users=list(settings.identity.staff_users),
+        staff_groups=list(settings.identity.staff_groups),
+        account=_account(section.account) if os.geteuid() == 0 else None,
+    )
+
+
+def _account(name: str) -> tuple[int, int]:
+    try:
+        found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except KeyError:
+        raise InvalidError(f"there is no account {name!r}; name one in pitoolbox.account") from None
+    if found.pw_uid == 0:
+        raise InvalidError("pitoolbox.account must not be root; name an account without rights")
+    return found.pw_uid, found.pw_gid
+
+
+def _say_what_it_may(settings: Settings, crew: Crew) -> None:
+    """Tell an operator at once what will be refused later.
+
+    Raises:
+        InvalidError: it could change everything, and nothing says where it may.
+    """
+    if crew.is_privileged and not settings.pitoolbox.roots:
+        raise InvalidError(
+            "a privileged worker needs to know where projects lie; set pitoolbox.roots, "
+            'such as ["/global/cfs"]'
+        )
+    if not crew.is_privileged:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        groups = ", ".join(sorted(grp.getgrgid(gid).gr_name for gid in os.getgroups()))
+        log.warning(
+            "without the rights of a privileged worker: only what %s (groups %s) may change is "
+            "changed",
+            name,
+            groups,
+        )
+
+
+@dataclass
+class Alone:
+    """The right to be the only worker of a database: a lock on a connection of its own."""
+
+    database: Database
+    _connection: sa.Connection | None = field(init=False, default=None)
+
+    def __enter__(self) -> "Alone":
+        """Take it.
+
+        Raises:
+            ConflictError: another worker has it.
+            UnavailableError: the database does not answer.
+        """
+        self.hold()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def hold(self) -> None:
+        """Be sure to have it still, after the connection broke too. Raises as on entry."""
+        with db.explained():
+            try:
+                if self._connection is not None:
+                    self._connection.execute(sa.select(1))
+                    return
+            except sa.exc.DBAPIError:
+                self._connection = None
+                raise
+            connection = self.database.engine.connect().execution_options(
+                isolation_level="AUTOCOMMIT"
+            )
+            connection.detach()
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_SINGLE_LOCK))):
+                connection.close()
+                raise ConflictError("another permission worker serves this database already")
+            self._connection = connection
+
+
+class PermsWorker(working.Worker):
+    """A worker for permission requests alone, which it takes from the projects in turn."""
+
+    def __init__(self, settings: Settings, database: Database, crew: Crew) -> None:
+        """`crew`: the privileged processes, running."""
+        self.alone = Alone(database)
+        super().__init__(
+            settings,
+            database,
+            [KIND],
+            {KIND: partial(run, crew=crew)},
+            max_attempts=MAX_ATTEMPTS,
+            fair=True,
+            on_end=partial(notify.ended, settings),
+        )
+
+    def run_one(self, stop: Stop) -> bool:
+        """As any worker, if it still is the only one."""
+        self.alone.hold()
+        return super().run_one(stop)
