@@ -1,0 +1,63 @@
+"""Real accounts and groups of the machine, made for tests and taken away again; needs root."""
+
+import grp
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from datamgr.identity import Caller, Role
+
+
+@dataclass(frozen=True)
+class People:
+    """A project's group with two members, a group that is not its own, and a stranger."""
+
+    group: str
+    other_group: str
+    pi: str
+    member: str
+    stranger: str
+
+    @property
+    def gid(self) -> int:
+        return grp.getgrnam(self.group).gr_gid
+
+    @property
+    def other_gid(self) -> int:
+        return grp.getgrnam(self.other_group).gr_gid
+
+    def uid(self, name: str) -> int:
+        return pwd.getpwnam(name).pw_uid
+
+    def caller(self, name: str, role: Role = Role.USER) -> Caller:
+        entry = pwd.getpwnam(name)
+        gids = frozenset(os.getgrouplist(name, entry.pw_gid))
+        return Caller(name, entry.pw_uid, gids, role)
+
+
+@contextmanager
+def people() -> Iterator[People]:
+    """Names that no other test process has."""
+    mark = f"dm{os.getpid()}"
+    made = People(f"{mark}g", f"{mark}h", f"{mark}p", f"{mark}m", f"{mark}s")
+    for group in (made.group, made.other_group):
+        run("groupadd", group)
+    try:
+        for name in (made.pi, made.member, made.stranger):
+            run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+        for name in (made.pi, made.member):
+            run("usermod", "--append", "--groups", made.group, name)
+        run("usermod", "--append", "--groups", made.other_group, made.pi)
+        yield made
+    finally:
+        for name in (made.pi, made.member, made.stranger):
+            subprocess.run(["userdel", name], capture_output=True, check=False)
+        for group in (made.group, made.other_group):
+            subprocess.run(["groupdel", group], capture_output=True, check=False)
+
+
+def run(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True)
