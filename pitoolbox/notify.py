@@ -5,15 +5,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from datamgr import display, mail, units
+from datamgr import display, mail
 from datamgr.config import Settings
 from datamgr.config_types import EmailAddress
 from datamgr.errors import InvalidError
-from datamgr.tasks import State, Task
+from datamgr.tasks import Task
+from pitoolbox import queries, wording
 from pitoolbox.requests import KIND, Request
 
 _ADDRESS: TypeAdapter[str] = TypeAdapter(EmailAddress)
-_NAMED = 10  # reasons that a mail names
 
 
 def ended(settings: Settings, task: Task) -> None:
@@ -25,13 +25,13 @@ def ended(settings: Settings, task: Task) -> None:
     """
     if task.kind != KIND or not task.params.get("notify"):
         return
-    request = Request.from_params(task.params)
+    row = queries.listed(task, Request.from_params(task.params))
     told = mail.message(
-        f"[datamgr] {headline(task, request)}",
+        f"[datamgr] {wording.headline(row)}",
         address_of(settings, task.owner),
-        text(task, request),
+        text(row, task.result),
         sender=settings.alerts.sender,
-        id=f"perms-{task.id}-{task.state}",
+        id=f"perms-{task.id}",
     )
     mail.send(told, settings.alerts)
 
@@ -51,46 +51,17 @@ def address_of(settings: Settings, username: str) -> str:
         raise InvalidError(f"{shown!r} is no address; set pitoolbox.mail_addresses") from error
 
 
-def headline(task: Task, request: Request) -> str:
-    """Which request ended how, in one line."""
-    what = "Preview" if request.dry_run else "Request"
-    if request.undo_of is not None:
-        action = f"undo of request {request.undo_of}"
-    elif request.retry_of is not None:
-        action = f"retry of request {request.retry_of}"
-    else:
-        action = str(request.action)
-    ended = "is done, but not for all entries" if task.state == State.PARTIAL else task.state
-    shown = f"{action} in project {request.project}"
-    return display.printable(f"{what} {task.id} ({shown}): {ended}")
-
-
-def text(task: Task, request: Request) -> str:
+def text(row: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
     """What the mail says: how it ended, the numbers, the reasons, where to look."""
-    lines = [f"{headline(task, request)}.", ""]
-    if task.error is not None:
-        lines += [f"{display.printable(task.error)}.", ""]
-    if task.result is not None:
-        lines += [*_numbers(task.result, would=request.dry_run), ""]
-    lines.append(f"Everything about it:  datamgr perms show {task.id}")
-    if task.result is not None and (task.result.get("skipped") or task.result.get("failed")):
-        lines.append(f"What was left alone:  datamgr perms errors {task.id}")
-    perhaps_changed = task.result is None or task.result.get("changed")
-    if perhaps_changed and not request.dry_run and request.undo_of is None:
-        lines.append(f"To take it back:      datamgr perms undo {task.id}")
+    lines = [f"{wording.headline(row)}.", ""]
+    if row["error"] is not None:
+        lines += [f"{display.printable(row['error'])}.", ""]
+    if result is not None:
+        lines += [*wording.numbers(result, would=row["dry_run"]), ""]
+    lines.append(f"Everything about it:   datamgr perms show {row['id']}")
+    if row["skipped"] or row["failed"]:
+        lines.append(f"What was left alone:   datamgr perms errors {row['id']}")
+    perhaps_changed = result is None or row["changed"]
+    if perhaps_changed and not row["dry_run"] and row["undo_of"] is None:
+        lines.append(f"To take it back:       datamgr perms undo {row['id']}")
     return "\n".join(lines) + "\n"
-
-
-def _numbers(result: Mapping[str, Any], *, would: bool) -> list[str]:
-    heads = {
-        "seen": "entries seen",
-        "changed": "would be changed" if would else "changed",
-        "unchanged": "right already",
-        "skipped": "skipped",
-        "failed": "failed",
-    }
-    lines = [f"{units.format_count(result.get(key, 0)):>15} {head}" for key, head in heads.items()]
-    reasons = sorted(result.get("reasons", {}).items(), key=lambda pair: -pair[1])
-    for reason, number in reasons[:_NAMED]:
-        lines.append(f"{units.format_count(number):>15} because {display.printable(reason)}")
-    return lines

@@ -44,7 +44,7 @@ def list_requests(
         keys = [key_of(found.name) for found in authorise.projects(session, settings, caller)]
         wanted = wanted.where(sa.or_(Task.key.in_(keys), Task.owner == caller.username))
     found = session.scalars(wanted.order_by(Task.id.desc()).limit(limit))
-    return [_listed(task, Request.from_params(task.params)) for task in found]
+    return [listed(task, Request.from_params(task.params)) for task in found]
 
 
 def show(session: orm.Session, settings: Settings, caller: Caller, task_id: int) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def show(session: orm.Session, settings: Settings, caller: Caller, task_id: int)
     earlier = sa.select(sa.func.count()).where(
         Task.key == task.key, Task.id < task.id, Task.state.in_(tasks.UNFINISHED)
     )
-    return _listed(task, request) | {
+    return listed(task, request) | {
         "paths": list(request.paths),
         "max_depth": request.max_depth,
         "only": request.only,
@@ -126,7 +126,8 @@ SELECT EXISTS (
 """
 
 
-def _listed(task: Task, request: Request) -> dict[str, Any]:
+def listed(task: Task, request: Request) -> dict[str, Any]:
+    """The row of a request in a list."""
     result = task.result or {}
     return {
         "id": task.id,

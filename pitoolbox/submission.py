@@ -4,6 +4,7 @@ Each checks the caller's right, refuses early what can be seen to be wrong, and 
 the transaction of the session; the caller commits.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,25 @@ from pitoolbox import authorise, resolve
 from pitoolbox import paths as below
 from pitoolbox.models import FAILED, PermChange, PermIssue
 from pitoolbox.requests import KIND, Request
+
+
+def select(
+    session: orm.Session,
+    settings: Settings,
+    caller: Caller,
+    project_name: str,
+    given: Sequence[bytes],
+) -> tuple[bytes, ...]:
+    """The paths of a request, each once: what somebody names absolutely or below the project.
+
+    Raises:
+        NotFoundError: there is no such project.
+        ForbiddenError: the caller does not act for it.
+        InvalidError: a path is empty, or outside, or goes up.
+    """
+    project = catalog.project(session, project_name)
+    authorise.require(settings, caller, project)
+    return resolve.relative_paths(project, given)
 
 
 def submit(session: orm.Session, settings: Settings, caller: Caller, request: Request) -> Task:
@@ -68,6 +88,7 @@ def undo(
             Task.key == earlier.key,
             Task.state.in_(tasks.UNFINISHED),
             Task.params["undo_of"].astext == str(task_id),
+            Task.params["dry_run"].astext == "false",
         )
     )
     if running is not None:
@@ -138,7 +159,7 @@ def existing(session: orm.Session, task_id: int) -> Task:
         found = None
     if found is None or found.kind != KIND:
         raise NotFoundError(
-            f"there is no permission request {task_id}; `datamgr perms list --all` names them"
+            f"there is no permission request {task_id}; `datamgr perms list` names them"
         )
     return found
 

@@ -35,6 +35,9 @@ COMMANDS = {
         "scanners.nightly_cli:nightly_", "Scan everything that is configured, once a night."
     ),
     "find": Command("scanners.find_cli:find", "Files and directories by age, size, name, owner."),
+    "perms": Command(
+        "pitoolbox.cli:perms", "Group, mode and owner in your project, by request and undoable."
+    ),
     "task": Command("datamgr.cli.task:task", "The queue of long work."),
     "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
     "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),
@@ -87,7 +90,7 @@ def cli(ctx: click.Context, config_path: str | None, verbose: bool) -> None:
     object; sizes say their unit.
 
     \b
-    Exit codes: 0 done, 2 wrong usage, 3 not found, 4 invalid input, 5 not allowed,
+    Exit codes: 0 done, 1 done in part, 2 wrong usage, 3 not found, 4 invalid input, 5 not allowed,
     6 conflict, 7 unavailable (database, disk space, ...), 130 interrupted.
     """
     from datamgr import logs
