@@ -24,6 +24,18 @@ def ext4(folder: Path, size_bytes: int = 32 << 20) -> Iterator[Path]:
 
 
 @contextmanager
+def xfs(folder: Path) -> Iterator[Path]:
+    """A fresh xfs of the smallest size that there is, in a sparse image below `folder`."""
+    image, place = folder / "xfs.img", folder / "xfs"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(320 << 20)
+    run("mkfs.xfs", "-q", image)
+    with mounted(place, "-o", "loop", image):
+        yield place
+
+
+@contextmanager
 def tmpfs(place: Path, size_bytes: int) -> Iterator[Path]:
     """A fresh tmpfs of at most this size at `place`, which is made if missing."""
     place.mkdir(exist_ok=True)

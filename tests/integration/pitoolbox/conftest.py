@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from pitoolbox.executor import Executor
-from tests import accounts, mounts, permissions
+from tests import mounts, permissions, teams
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[accounts.Team]:
+def team() -> Iterator[teams.Team]:
     """Ada and bob of the project, eve who is not; real accounts."""
-    with accounts.team() as made:
+    with teams.team() as made:
         yield made
 
 
