@@ -32,3 +32,40 @@ def privileged(place: Path) -> Iterator[Executor]:
     """The process that changes what is below `place`."""
     with permissions.executor([place]) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[accounts.People]:
+    """The same people by name."""
+    with accounts.people() as made:
+        yield made
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    """A directory for projects that every account may search."""
+    ground = tmp_path / "ground"
+    ground.mkdir()
+    for directory in (ground, *tmp_path.parents[:3], tmp_path):
+        if directory.stat().st_uid == os.getuid():
+            directory.chmod(directory.stat().st_mode | 0o011)
+    return ground
+
+
+@pytest.fixture
+def perms_settings(settings: Settings, ground: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that let a privileged worker work below `ground`, also for commands as processes."""
+    monkeypatch.setenv("DATAMGR_PITOOLBOX__ROOTS", f'["{ground}"]')
+    section = PitoolboxSettings(roots=(ground,))
+    return settings.model_copy(update={"pitoolbox": section})
+
+
+@pytest.fixture
+def project(database: Database, people: accounts.People, ground: Path) -> Project:
+    """Project cosmo with an empty directory of the PI's."""
+    root = ground / "cosmo"
+    root.mkdir()
+    os.chown(root, people.uid(people.pi), people.gid)
+    change = ProjectChange(path=os.fsencode(root), unix_group=people.group, pis=[people.pi])
+    with database.transaction() as session:
+        return catalog.add_project(session, ROOT, "cosmo", change)
