@@ -1,18 +1,25 @@
 """People, file systems and privileged processes of the tests of permissions."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from datamgr import catalog
+from datamgr.catalog import Project, ProjectChange
+from datamgr.config import Settings
+from datamgr.config_pitoolbox import PitoolboxSettings
+from datamgr.db import Database
+from datamgr.identity import ROOT
 from pitoolbox.executor import Executor
-from tests import mounts, permissions, teams
+from tests import accounts, mounts, permissions
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[teams.Team]:
+def team() -> Iterator[accounts.Team]:
     """Ada and bob of the project, eve who is not; real accounts."""
-    with teams.team() as made:
+    with accounts.team() as made:
         yield made
 
 
