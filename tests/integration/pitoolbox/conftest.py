@@ -11,15 +11,17 @@ from datamgr.catalog import Project, ProjectChange
 from datamgr.config import Settings
 from datamgr.config_pitoolbox import PitoolboxSettings
 from datamgr.db import Database
-from datamgr.identity import ROOT
+from datamgr.identity import Caller, Role
 from pitoolbox.executor import Executor
-from tests import accounts, mounts, permissions
+from tests import accounts, mounts, permissions, teams
+
+ROOT = Caller("root", 0, frozenset(), Role.STAFF)
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[accounts.Team]:
+def team() -> Iterator[teams.Team]:
     """Ada and bob of the project, eve who is not; real accounts."""
-    with accounts.team() as made:
+    with teams.team() as made:
         yield made
 
 
