@@ -46,6 +46,28 @@ class People:
         return Caller(name, entry.pw_uid, gids, role)
 
 
+@dataclass(frozen=True)
+class Team:
+    """The same by number: ada is the PI, bob a member, eve the stranger."""
+
+    ada: int
+    bob: int
+    eve: int
+    group: int
+    second: int
+    foreign: int
+
+
+@contextmanager
+def team() -> Iterator[Team]:
+    """As `people`, by number."""
+    with people() as made:
+        yield Team(
+            *(made.uid(name) for name in (made.pi, made.member, made.stranger)),
+            *(made.gid, made.second_gid, made.other_gid),
+        )
+
+
 @contextmanager
 def people() -> Iterator[People]:
     """Names that no other test process has."""
