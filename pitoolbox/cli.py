@@ -78,7 +78,9 @@ def list_(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List requests, newest first: your own, and all of the projects that you act for.
+    """List requests, newest first.
+
+    Your own, and all of the projects that you act for.
 
     \b
     Examples:
@@ -111,7 +113,7 @@ def list_(
 @options.as_json
 @options.pass_settings
 def show(settings: Settings, task_id: int, as_json: bool) -> None:
-    """Show everything about request ID: what was asked, how far it is, its result."""
+    """Show everything about request ID."""
     with reading(settings) as (session, caller):
         row = queries.show(session, settings, caller, task_id)
     if as_json:

@@ -20,9 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 @options.as_json
 @options.pass_settings
 def cancel(settings: Settings, task_id: int, as_json: bool) -> None:
-    """Cancel request ID: a queued one at once, a running one within a second.
+    """Cancel request ID.
 
-    What it has changed until then stays changed; `datamgr perms undo ID` takes that back. Only
+    A queued one is cancelled at once, a running one within a second. What it has changed until then stays changed; `datamgr perms undo ID` takes that back. Only
     the requester and staff may cancel it.
     """
     caller = identity.current(settings)
@@ -59,9 +59,9 @@ def _follow_up(command: F) -> F:
 @options.pass_settings
 @click.pass_context
 def undo(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
-    """Take back what request ID changed, the latest first, by a request of its own.
+    """Take back what request ID changed.
 
-    An entry is set back if it is as the request left it; what was changed by others since, was
+    That is a request of its own, which goes the latest first. An entry is set back if it is as the request left it; what was changed by others since, was
     removed or was replaced is left alone and named by `datamgr perms errors`. Set-id bits and
     capabilities of programs are never given back. Exit codes are those of `submit`.
 
@@ -78,9 +78,9 @@ def undo(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
 @options.pass_settings
 @click.pass_context
 def retry(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
-    """Ask again for what failed in request ID, and for nothing else of it.
+    """Ask again for what failed in request ID.
 
-    What was skipped by policy is not tried again. Exit codes are those of `submit`.
+    What went well is left alone, and what was skipped by policy is not tried again. Exit codes are those of `submit`.
     """
     _queue(ctx, settings, submission.retry, "perms.retry", **asked)
 

@@ -45,9 +45,9 @@ def errors(
     as_null: bool,
     as_json: bool,
 ) -> None:
-    """Name every entry that request ID left as it is, and why, in the order of paths.
+    """Name all that request ID left as it is.
 
-    Skipped is what the policy does not change, failed is what could not be changed. Paths are
+    In the order of paths, with the reason. Skipped is what the policy does not change, failed is what could not be changed. Paths are
     relative to the project. In CSV and JSON a path that is no UTF-8 stands in `path_b64` too.
 
     \b

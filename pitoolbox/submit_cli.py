@@ -70,7 +70,9 @@ def submit(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Ask for a change of group, mode or owner in a project of which you are PI or proxy.
+    """Ask for a change of group, mode or owner.
+
+    For projects of which you are PI or proxy.
 
     \b
     datamgr perms submit --project P [OPTIONS] chgrp GROUP PATH...
@@ -108,9 +110,9 @@ def submit(
 @options.pass_settings
 @click.pass_context
 def preview(ctx: click.Context, settings: Settings, /, *, as_json: bool, **asked: Any) -> None:
-    """Say what a request would change, with the same arguments as `datamgr perms submit`.
+    """Say what a request would change.
 
-    Nothing is changed. It goes through the tree as the request would, after the requests of the
+    It takes the arguments of `datamgr perms submit`. Nothing is changed. It goes through the tree as the request would, after the requests of the
     project that wait before it, and shows how many entries would change, a sample of them, and
     what would be skipped and why.
 

@@ -1,7 +1,7 @@
 """Permission requests: their journal, what they left alone, and the pinned roots of projects.
 
-What was written stays: journal, issues and audit take no update, delete or truncate from
-anybody but the owner of the tables.
+What was written stays: journal, issues, audit and ended tasks take no update, delete or truncate
+from anybody but the owner of the tables.
 """
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ BEGIN
     IF current_user <> (
         SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID
     ) THEN
-        RAISE EXCEPTION '% is only ever added to: % is refused', TG_TABLE_NAME, TG_OP
+        RAISE EXCEPTION 'rows of % stay as they are: % is refused', TG_TABLE_NAME, TG_OP
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF TG_OP = 'UPDATE' THEN
@@ -44,6 +44,15 @@ CREATE TRIGGER perm_batch_goes_on BEFORE UPDATE ON perm_batch
         OR (OLD.task_id, OLD.batch, OLD.at) IS DISTINCT FROM (NEW.task_id, NEW.batch, NEW.at)
     )
     EXECUTE FUNCTION refuse_unless_owner();
+"""
+
+# A task that has ended is history.
+_TASK = """
+CREATE TRIGGER task_stays_ended BEFORE UPDATE OR DELETE ON task
+    FOR EACH ROW WHEN (OLD.state IN ('succeeded', 'partial', 'failed', 'cancelled'))
+    EXECUTE FUNCTION refuse_unless_owner();
+CREATE TRIGGER task_stays BEFORE TRUNCATE ON task
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_unless_owner();
 """
 
 
@@ -105,3 +114,4 @@ def upgrade() -> None:
         op.execute(_GUARDS.format(table=table, rows="UPDATE OR DELETE"))
     op.execute(_GUARDS.format(table="perm_batch", rows="DELETE"))
     op.execute(_BATCH_UPDATE)
+    op.execute(_TASK)
