@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         """Where scans are kept as Parquet."""
         return self.scan.store_dir or self.state_dir / "scans"
 
+    @property
+    def lister_socket(self) -> Path:
+        """Where the lister of directories answers."""
+        return self.pitoolbox.lister_socket or self.state_dir / "perms-lister.sock"
+
 
 def find_config(explicit: str | None) -> Path | None:
     """The configuration file in force: `--config`, `DATAMGR_CONFIG`, the user's, the system's.

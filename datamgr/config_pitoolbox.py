@@ -58,4 +58,21 @@ class PitoolboxSettings(Section):
     executors: int = Field(
         2, ge=1, le=16, description="Privileged processes that work on a request at the same time."
     )
+    lister_socket: AbsolutePath | None = Field(
+        None,
+        description="Socket on which `datamgr perms lister` answers; default "
+        "`<state_dir>/perms-lister.sock`.",
+    )
+    web_account: str | None = Field(
+        None,
+        min_length=1,
+        description="The account of the web pages, by name or number: it may ask the lister, as "
+        "root and the account that started the lister may.",
+    )
+    max_names: int = Field(
+        1_000_000,
+        ge=1,
+        description="Names that the lister reads of one directory; what comes after them is not "
+        "shown, and the answer says so.",
+    )
     max_paths: int = Field(10_000, ge=1, le=10_000, description="Paths that one request may name.")

@@ -28,7 +28,7 @@ def order_of(settings: Settings, project: Project, request: Request, requester: 
         NotFoundError: there is no such group or account.
         ForbiddenError: the requester may not override, or is not in the group.
     """
-    device, inode = _pin(project)
+    device, inode = pin(project)
     if request.override and not requester.is_staff:
         raise ForbiddenError(
             f"{requester.username} may not override the rules of ownership: that is for staff"
@@ -116,8 +116,13 @@ def own_group(project: Project) -> str:
     return project.unix_group
 
 
-def _pin(project: Project) -> tuple[int, int]:
-    """Device and inode of the project's root, checked as far as this process can see it."""
+def pin(project: Project) -> tuple[int, int]:
+    """Device and inode of the project's root, checked as far as this process can see it.
+
+    Raises:
+        InvalidError: it was replaced, is gone, is `/`, or was never pinned.
+        UnavailableError: it cannot be reached.
+    """
     shown = display.printable(project.path)
     if project.path == b"/":
         raise InvalidError(f"project {project.name} is / itself, where nothing may be changed")

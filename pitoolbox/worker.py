@@ -19,7 +19,7 @@ from datamgr.config import Settings
 from datamgr.daemon import Stop
 from datamgr.db import Database
 from datamgr.errors import ConflictError, InvalidError, UnavailableError
-from pitoolbox import notify
+from pitoolbox import accounts, notify
 from pitoolbox.crew import Crew, CrewDiedError
 from pitoolbox.executor import Executor, ExecutorPolicy
 from pitoolbox.privileged import kernel
@@ -93,18 +93,8 @@ def policy(settings: Settings) -> ExecutorPolicy:
         min_gid=section.min_gid,
         staff_users=list(settings.identity.staff_users),
         staff_groups=list(settings.identity.staff_groups),
-        account=_account(section.account) if os.geteuid() == 0 else None,
+        account=accounts.to_become(section),
     )
-
-
-def _account(name: str) -> tuple[int, int]:
-    try:
-        found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except KeyError:
-        raise InvalidError(f"there is no account {name!r}; name one in pitoolbox.account") from None
-    if found.pw_uid == 0:
-        raise InvalidError("pitoolbox.account must not be root; name an account without rights")
-    return found.pw_uid, found.pw_gid
 
 
 def _say_what_it_may(settings: Settings, crew: Crew) -> None:

@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,7 +154,7 @@ def accept(policy: Policy, told: dict[str, Any], privileged: bool) -> Order:
     dry_run, recursive = told["dry_run"] is not False, told["recursive"] is True
     files, directories = (told[key] is True for key in ("files", "directories"))
     max_depth = checks.integer(told["max_depth"], 0, 2**31)
-    root, device = _open_project(policy, told, privileged)  # the last, for it is to be closed
+    root, device = open_root(policy.roots, told, privileged)  # the last, for it is to be closed
     return Order(
         root=root,
         device=device,
@@ -216,7 +217,11 @@ def _check_owner(policy: Policy, uid: int, groups: frozenset[int] | None) -> Non
         raise RefusedError(f"the account {name} does not belong to the project")
 
 
-def _open_project(policy: Policy, told: dict[str, Any], privileged: bool) -> tuple[int, int]:
+def open_root(roots: Sequence[bytes], told: dict[str, Any], privileged: bool) -> tuple[int, int]:
+    """Descriptor and device of the root of a project: below one of `roots`, and as pinned.
+
+    Without privileges and without `roots` it may be anywhere. Raises RefusedError.
+    """
     path = checks.encoded(told["root"])
     pin = tuple(checks.integer(told[key], 0, 2**64 - 1) for key in ("device", "inode"))
     shown = os.fsdecode(path)
@@ -229,8 +234,8 @@ def _open_project(policy: Policy, told: dict[str, Any], privileged: bool) -> tup
         or b"\0" in path
     ):
         raise RefusedError(f"{shown!r} is no path of a project")
-    allowed = any(path.startswith(root.rstrip(b"/") + b"/") for root in policy.roots)
-    if not allowed and (privileged or policy.roots):
+    allowed = any(path.startswith(root.rstrip(b"/") + b"/") for root in roots)
+    if not allowed and (privileged or roots):
         raise RefusedError(f"{shown} is below none of the directories in pitoolbox.roots")
     slash = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
