@@ -17,8 +17,11 @@ from datamgr.config import Settings
 from datamgr.db import Database
 from datamgr.identity import Caller, Role
 from scanners import parts, publish, record, scan
+from scanners.importers import importing
+from scanners.importers.source import ListSource
 from scanners.store import Manifest, ScanStore
 from tests import mounts, trees
+from tests.integration.scanners_importers import rendering
 from tests.integration.scanners_spark.complete_scans import by_duckdb, generate
 from tests.integration.scanners_spark.conftest import Tables
 
@@ -65,6 +68,22 @@ def test_golden_trees(
         found = published_by_both(spark_settings, spark_database, scan_id, tables)
     assert len(found["scan_project"]) == 3
     assert len(found["top_file"]) > len(trees.HOSTILE_NAMES) + 10
+
+
+def test_an_imported_list(
+    spark_settings: Settings, spark_database: Database, tables: ReadTables, tmp_path: Path
+) -> None:
+    """A GPFS list with hostile names, imported and published by Spark alone, then by both."""
+    tree, listed = tmp_path / "tree", tmp_path / "list"
+    tree.mkdir()
+    trees.hostile(tree)
+    found = [one for one in rendering.find(tree) if one.kind in "fdl"]
+    listed.write_bytes(rendering.gpfs(found))
+    request = importing.ImportRequest("gpfs", ListSource((str(listed),), "gpfs-list"))
+    scan_id = importing.run(spark_settings, spark_database, request)
+    by_spark = tables(scan_id)
+    assert published_by_both(spark_settings, spark_database, scan_id, tables) == by_spark
+    assert len(by_spark["directory"]) == sum(one.kind == "d" for one in found) > 1
 
 
 def test_a_root_without_files(
