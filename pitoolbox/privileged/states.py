@@ -179,7 +179,10 @@ def apply(fd: int, before: State, after: State) -> None:
     with_mode = before.mode != after.mode
     look = with_mode or before.acl is not None
     acl = read_acl(fd, found.st_mode, for_mode=with_mode) if look else None
-    if state_of(found, acl) != before:
+    now = state_of(found, acl)
+    if now == after:  # by another of its names, or by another process of the same order
+        return
+    if now != before:
         raise SkippedError("it was changed by somebody else in the same moment")
     if (before.uid, before.gid) != (after.uid, after.gid):
         kernel.change_owner(
