@@ -4,6 +4,7 @@ The executor believes none of it: it refuses the same again.
 """
 
 import os
+import stat
 from collections.abc import Sequence
 
 from datamgr import display, identity
@@ -138,7 +139,8 @@ def pin(project: Project) -> tuple[int, int]:
         raise InvalidError(f"{shown} is not there any more; {again}") from None
     except OSError as error:
         raise UnavailableError(f"{shown} cannot be reached: {error.strerror}") from error
-    if (found.st_dev, found.st_ino) != pinned:
+    # A number that became free may be given to something else.
+    if (found.st_dev, found.st_ino) != pinned or not stat.S_ISDIR(found.st_mode):
         raise InvalidError(
             f"{shown} is not the directory that was registered: it was replaced; {again}"
         )

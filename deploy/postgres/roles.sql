@@ -24,7 +24,11 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM datamgr_web, datamgr_perms;
 
 -- The web pages and the API: read, submit and cancel tasks, write the audit.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO datamgr_web;
-GRANT INSERT (kind, key, owner, params, state, attempts) ON task TO datamgr_web;
+-- Not the number and the time of a task or an event: those are the database's.
+GRANT INSERT (
+    kind, key, owner, params, state, progress, result, error, attempts, worker,
+    started_at, heartbeat_at, finished_at
+) ON task TO datamgr_web;
 GRANT UPDATE (state, finished_at) ON task TO datamgr_web;
 GRANT INSERT (actor, actor_uid, action, subject, detail) ON audit_event TO datamgr_web;
 
@@ -47,7 +51,10 @@ DROP POLICY IF EXISTS web_cancels ON task;
 DROP POLICY IF EXISTS perms_runs ON task;
 CREATE POLICY all_read ON task FOR SELECT TO datamgr_web, datamgr_perms USING (true);
 CREATE POLICY web_submits ON task FOR INSERT TO datamgr_web
-    WITH CHECK (state = 'queued' AND attempts = 0);
+    WITH CHECK (
+        state = 'queued' AND attempts = 0
+        AND num_nonnulls(progress, result, error, worker, started_at, heartbeat_at, finished_at) = 0
+    );
 CREATE POLICY web_cancels ON task FOR UPDATE TO datamgr_web
     USING (true) WITH CHECK (state IN ('cancelled', 'cancelling'));
 CREATE POLICY perms_runs ON task FOR UPDATE TO datamgr_perms
