@@ -10,7 +10,7 @@ from datamgr.cli import options, output
 from datamgr.config import Settings
 from datamgr.display import Row
 from datamgr.tasks import State
-from pitoolbox import follow_cli, issues_cli, queries, submit_cli, wording
+from pitoolbox import follow_cli, issues_cli, listing_cli, queries, submit_cli, wording
 from pitoolbox.issues_cli import reading, request_id
 
 # Processes of their own, imported when they are started.
@@ -56,6 +56,7 @@ for _command in (
     follow_cli.undo,
     follow_cli.retry,
     issues_cli.errors,
+    listing_cli.ls,
 ):
     perms.add_command(_command)
 
