@@ -146,7 +146,11 @@ class Executor:
             argv, stdin=process.PIPE, stdout=process.PIPE, new_session=True
         )
         self._to_it, self._from_it = process.pipes(self._process)
-        ready = self._hear()
+        try:
+            ready = self._hear()
+        except BaseException:
+            self.close()
+            raise
         self.capabilities: list[int] = ready["ready"]
         self.uid: int = ready["uid"]
 

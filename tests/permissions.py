@@ -49,7 +49,7 @@ def executor(
         started.close()
 
 
-def order(root: Path, team: Team, **changes: object) -> Order:
+def order(root: Path, team: Team, /, **changes: object) -> Order:
     """An order of ada for the whole tree below `root`, unless `changes` say something else."""
     found = root.stat()
     told: dict[str, object] = {

@@ -55,7 +55,10 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    left = kernel.drop_privileges(policy.account, kernel.EXECUTOR_CAPS)
+    try:
+        left = kernel.drop_privileges(policy.account, kernel.EXECUTOR_CAPS)
+    except OSError as error:
+        sys.exit(f"the privileged process does not start: {error.strerror}")
 
     work: Work | None = None
     answer: dict[str, Any] = {"ready": left, "uid": os.geteuid()}
