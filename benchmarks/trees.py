@@ -1,4 +1,4 @@
-"""Real directory trees to walk: 30 files a directory, 5 to 12 levels deep, sparse files."""
+"""Real directory trees to walk: 30 files a directory, up to 12 levels deep, with real blocks."""
 
 import os
 import random
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FILES_PER_DIRECTORY = 30
+MAX_BYTES = 1 << 20  # of a file: a third of them have blocks, some 3 GB in a million
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def _fill(base: Path, entries: int, chance: random.Random) -> None:
                 b"file-%04d.dat" % number, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=descriptor
             )
             if number % 3 == 0:
-                os.truncate(file, int(1000 * chance.paretovariate(0.8)) % (1 << 40))
+                os.posix_fallocate(file, 0, int(1000 * chance.paretovariate(0.8)) % MAX_BYTES + 1)
             os.close(file)
             made += 1
         os.close(descriptor)

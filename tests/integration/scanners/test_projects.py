@@ -42,6 +42,7 @@ def test_a_project_is_added_changed_and_forgotten(
         "path": str(tmp_path / "cosmo"),  # the link is resolved
         "group": "0",
         "pis": [me],
+        "proxies": [],
         "quota_bytes": 3 * 2**39,
         "quota_inodes": 40_000_000,
     }
