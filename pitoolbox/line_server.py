@@ -73,7 +73,7 @@ class LineServer:
         while not stop.wait(_TICK_S, self._selector.fileno()):
             for key, _ in self._selector.select(0):
                 if key.fileobj is self._listener:
-                    self._accept(stop)
+                    self._accept_all(stop)
                 elif key.fileobj == self._woken:
                     self._take_answers()
                 else:
@@ -90,15 +90,19 @@ class LineServer:
             self._answered.put(connection)
             os.eventfd_write(self._woken, 1)
 
-    def _accept(self, stop: Stop) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.warning("a connection cannot be accepted: %s", error)
-            stop.wait(_TICK_S)
-            return
+    def _accept_all(self, stop: Stop) -> None:
+        for _ in range(MAX_CONNECTIONS):
+            try:
+                self._accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.warning("a connection cannot be accepted: %s", error)
+                stop.wait(_TICK_S)
+                return
+
+    def _accept(self) -> None:
+        accepted, _ = self._listener.accept()
         accepted.setblocking(False)
         credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, uid, _ = struct.unpack("=iII", credentials)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,8 +140,11 @@ def ask(place: Path, question: Mapping[str, Any]) -> dict[str, Any]:
     line = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(TIMEOUT_S)
+            # Not by settimeout, with which it fails at once while others wait to be accepted.
+            patience = struct.pack("@ll", int(TIMEOUT_S), 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             connection.connect(str(place))
+            connection.settimeout(TIMEOUT_S)
             with suppress(BrokenPipeError):  # it may have answered already, to say no
                 connection.sendall(json.dumps(question).encode() + b"\n")
             while not line.endswith(b"\n") and len(line) < MAX_ANSWER_BYTES:

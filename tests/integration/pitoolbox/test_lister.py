@@ -123,8 +123,8 @@ def question(project: Project, **changes: object) -> dict[str, object]:
 def ask_raw(place: Path, *pieces: bytes, pause_s: float = 0) -> bytes:
     """What is answered to these bytes."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
         client.connect(str(place))
+        client.settimeout(20)
         try:
             for piece in pieces:
                 client.sendall(piece)
@@ -420,13 +420,14 @@ def test_slow_clients_are_ended_and_delay_nobody(
     slow = []
     for _ in range(line_server.MAX_CONNECTIONS + 50):
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(20)
         client.connect(str(place))
-        client.sendall(b"{")
+        client.settimeout(20)
+        with suppress(BrokenPipeError):  # ended already, to make room
+            client.sendall(b"{")
         slow.append(client)
     began = time.monotonic()
     assert ls().entries == ()
-    assert time.monotonic() - began < line_server.ASK_SECONDS / 2
+    assert time.monotonic() - began < line_server.ASK_SECONDS
     assert psutil.Process(running.pid).num_fds() < line_server.MAX_CONNECTIONS + 40
     assert slow[-1].recv(1) == b""  # ended by the lister
     assert time.monotonic() - began < line_server.ASK_SECONDS + 10
@@ -451,7 +452,7 @@ def test_who_does_not_take_the_answer_delays_nobody(
     time.sleep(0.5)
     began = time.monotonic()
     assert len(ls(limit=10).entries) == 10
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < line_server.TAKE_SECONDS / 2
     for client in clients:
         client.close()
     assert len(ls(limit=1000).entries) == 1000
