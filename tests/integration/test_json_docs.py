@@ -2,15 +2,23 @@
 
 import json
 import os
+import pwd
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datamgr import tasks
 from datamgr.cli import main
 from datamgr.config import Settings
+from datamgr.db import Database
+from pitoolbox import journal
+from pitoolbox.executor import Issue
+from tests.commands import DATAMGR
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 
@@ -46,9 +54,42 @@ def ask_nightly(ask: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tree:
     ask("alerts", "list")
 
 
+@contextmanager
+def permission_worker(root: Path) -> Iterator[None]:
+    """The process that carries permission requests out below `root`."""
+    roots = {"DATAMGR_PITOOLBOX__ROOTS": json.dumps([str(root)])}
+    argv = [*DATAMGR, "perms", "worker"]
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env={**os.environ, **roots})
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def ask_perms(ask: Callable[..., None], database: Database, tree: Path) -> None:
+    """The outputs about permissions: one request that is previewed, carried out and undone."""
+    override = ("--override",) if os.geteuid() == 0 else ()
+    submit = ("--project", "alpha", "-r", *override, "chmod", "g+rwX", ".")
+    with database.transaction(read_only=True) as session:
+        first = len(tasks.list_tasks(session)) + 1
+    with permission_worker(tree):
+        ask("perms", "preview", *submit)
+        ask("perms", "submit", *submit, "--wait")
+        ask("perms", "undo", str(first + 1))
+    with database.transaction() as session:
+        journal.note_issues(session, first + 1, [Issue(b"gone", "failed", "a reason")])
+    ask("perms", "retry", str(first + 1))
+    ask("perms", "cancel", str(first + 3))
+    ask("perms", "errors", str(first + 1))
+    ask("perms", "show", str(first))
+    ask("perms", "list")
+
+
 @pytest.fixture
 def outputs(
     settings: Settings,
+    database: Database,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +110,8 @@ def outputs(
     try:
         path, name = str(tree), "fs"
         ask("db", "upgrade")
-        ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root")
+        ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root",
+            "--proxy", pwd.getpwuid(os.getuid()).pw_name, "--group", str(os.getgid() or 65534))  # fmt: skip
         ask("project", "set", "alpha", "--quota-inodes", "10")
         ask("scan", "run", path, "--name", name)
         for folder in (tree, tree / "alpha"):
@@ -89,6 +131,7 @@ def outputs(
         ):  # fmt: skip
             if argv == "scan remove 1":
                 ask_nightly(ask, monkeypatch, tree)
+                ask_perms(ask, database, tree)
             ask(*argv.split(" "))
     finally:
         del os.environ["DATAMGR_SCAN__MAX_DEPTH"]

@@ -1,20 +1,15 @@
 """A mail server, a web server and a small catalog for the tests of quotas, alerts and nights."""
 
-import email
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from aiosmtpd.controller import Controller
 
 from datamgr import catalog
 from datamgr.catalog import Project
@@ -22,47 +17,16 @@ from datamgr.config import Settings
 from datamgr.db import Database
 from scanners import models
 from scanners.models import Scan, ScanState
+from tests import mailboxes
+from tests.mailboxes import Mailbox
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 
 
-@dataclass
-class Mailbox:
-    """What a mail server accepted; it refuses receivers that begin with `nobody`."""
-
-    port: int = 0
-    messages: list[tuple[list[str], EmailMessage]] = field(default_factory=list)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def subjects(self) -> list[str]:
-        return [str(message["Subject"]) for _, message in self.messages]
-
-    async def handle_RCPT(
-        self, server: Any, session: Any, envelope: Any, address: str, options: Any
-    ) -> str:
-        if address.startswith("nobody"):
-            return "550 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        parsed = email.message_from_bytes(envelope.content, policy=default)
-        self.messages.append((list(envelope.rcpt_tos), parsed))
-        return "250 accepted"
-
-
 @pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        box = Mailbox(free.getsockname()[1])
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
-    controller.start()
-    yield box
-    controller.stop()
+    with mailboxes.serving() as box:
+        yield box
 
 
 @dataclass
