@@ -116,7 +116,9 @@ class UpSettings(Section):
     """What `datamgr up` runs."""
 
     services: tuple[str, ...] = Field(
-        ("web", "worker"), description="Services that `datamgr up` starts, in this order."
+        ("web", "worker"),
+        description="Services that `datamgr up` starts, in this order; `perms-worker` and "
+        "`perms-lister` are for permission requests.",
     )
 
 

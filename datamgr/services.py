@@ -8,6 +8,8 @@ from datamgr.errors import InvalidError
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "web": ("web",),
     "worker": ("worker",),
+    "perms-worker": ("perms", "worker"),
+    "perms-lister": ("perms", "lister"),
 }
 
 

@@ -147,14 +147,17 @@ def test_an_unknown_service_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv("DATAMGR_UP__SERVICES", json.dumps(["web", "wbe"]))
     assert main.run(["up"]) == InvalidError.exit_code
-    assert "there is no service 'wbe' (up.services); known are web, worker" in (
-        capsys.readouterr().err
+    assert (
+        "there is no service 'wbe' (up.services); known are web, worker, perms-worker, perms-lister"
+        in (capsys.readouterr().err)
     )
 
 
 def test_services_are_commands_with_the_same_global_options() -> None:
     argv = services.commands(["worker"], ["--config", "/etc/x.toml"])["worker"]
     assert argv[1:] == ["-m", "datamgr.cli.main", "--config", "/etc/x.toml", "worker"]
+    argv = services.commands(["perms-lister"], [])["perms-lister"]
+    assert argv[-2:] == ["perms", "lister"]
 
 
 def test_a_log_line_is_shown_as_text_and_other_lines_as_they_are() -> None:
@@ -258,3 +261,20 @@ def test_the_embedded_database_lives_as_long_as_up(
         process.communicate(timeout=30)
         assert process.returncode == 0
     assert not alive(postmaster)
+
+
+def test_permission_services_run_under_up_and_end_with_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also when up is killed: dropping privileges forgets the signal that was asked for."""
+    monkeypatch.setenv("DATAMGR_UP__SERVICES", json.dumps(["perms-worker", "perms-lister"]))
+    monkeypatch.setenv("DATAMGR_PITOOLBOX__ROOTS", json.dumps([str(tmp_path)]))
+    with up_process() as process:
+        worker = int(read_until(process, r"up +\| perms-worker started, process (\d+)\n")[1])
+        lister = int(read_until(process, r"up +\| perms-lister started, process (\d+)\n")[1])
+        missing = {"waits for tasks of the kinds perms", "lists directories, asked on"}
+        while missing:
+            line = read_until(process, r".*(waits for tasks|lists directories).*\n")[0]
+            missing = {text for text in missing if text not in line}
+        process.kill()
+        eventually(lambda: not alive(worker) and not alive(lister), "the end of both")
