@@ -100,7 +100,7 @@ def target(order: Order, found: os.stat_result, acl: bytes | None) -> State:
     return State(uid, gid, stat.S_IMODE(mode), acl)
 
 
-def judge(order: Order, fd: int, found: os.stat_result) -> None:
+def judge(order: Order, fd: int, found: os.stat_result, links: int) -> None:
     """Raises SkippedError when the policy leaves this entry alone."""
     mode = found.st_mode
     if found.st_dev != order.device:
@@ -110,7 +110,7 @@ def judge(order: Order, fd: int, found: os.stat_result) -> None:
     if mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(mode):
         raise SkippedError("it is a set-id program")  # or a FIFO: a change takes the bits away
     if not order.override:
-        if stat.S_ISREG(mode) and found.st_nlink > 1:
+        if links > 1:
             raise SkippedError("it has hard links, which may lie outside of the project")
         if not order.is_member(found.st_uid):
             raise SkippedError("its owner does not belong to the project")

@@ -77,7 +77,7 @@ class Work:
         for path in paths:
             # The root itself was opened and pinned before: it has no parent to be below.
             self.seen += 1
-            self._at(path, self._entry, path, 0)
+            self._at(path, self._entry, path, 0, None)
             self._pause()
         self.flush()
 
@@ -185,7 +185,7 @@ class Work:
                     self._descend(below, found, depth)
                 else:
                     # From the root again: this directory may have been moved out of the project.
-                    self._at(below, self._entry, below, depth)
+                    self._at(below, self._entry, below, depth, found)
                 self._pause()
 
     def _is_right(self, path: bytes, found: os.stat_result) -> bool:
@@ -220,18 +220,38 @@ class Work:
         except OSError as error:
             self._note(path, error)
 
-    def _entry(self, fd: int, path: bytes, depth: int) -> bool:
-        """Judge an open entry; if it is to change, it is held open until that is done."""
+    def _entry(self, fd: int, path: bytes, depth: int, listed: os.stat_result | None) -> bool:
+        """Judge an open entry; if it is to change, it is held open until that is done.
+
+        `listed`: its status by its name, from before it was opened.
+        """
         order, found = self.order, os.fstat(fd)
         self._descend(path, found, depth)
         if self._is_wanted(found.st_mode):
             acl = states.read_acl(fd, found.st_mode, for_mode=bool(order.clauses))
             before, after = states.state_of(found, acl), policy.target(order, found, acl)
             if before != after:
-                policy.judge(order, fd, found)
+                policy.judge(order, fd, found, self._links(path, found, listed))
                 return self._hold(fd, path, found, before, after)
         self.unchanged += 1
         return False
+
+    def _links(self, path: bytes, found: os.stat_result, listed: os.stat_result | None) -> int:
+        """The links of an open file, no fewer than when it was looked up by name.
+
+        A file from outside might be linked, opened, and unlinked again before it is counted.
+        """
+        if stat.S_ISREG(found.st_mode):
+            if listed is None or (listed.st_dev, listed.st_ino) != (found.st_dev, found.st_ino):
+                again = kernel.open_beneath(self.order.root, path)
+                try:
+                    listed = os.fstat(again)
+                finally:
+                    os.close(again)
+            if (listed.st_dev, listed.st_ino) != (found.st_dev, found.st_ino):
+                raise SkippedError("it was replaced in the same moment")
+            return max(found.st_nlink, listed.st_nlink)
+        return 1
 
     def _descend(self, path: bytes, found: os.stat_result, depth: int) -> None:
         order = self.order
@@ -261,7 +281,7 @@ class Work:
         mode = now.mode & ~may | wanted.mode & may
         after = State(wanted.uid, wanted.gid, mode, states.restored_acl(acl, wanted.acl))
         policy.judge_return(order, now, after)
-        policy.judge(order, fd, found)
+        policy.judge(order, fd, found, self._links(row.path, found, None))
         if not written_down:
             return self._hold(fd, row.path, found, now, after)
         if not order.dry_run:
