@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datamgr import display, identity
 from datamgr.catalog import Project
 from datamgr.config import Settings
-from datamgr.errors import ForbiddenError, InvalidError, UnavailableError
+from datamgr.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from datamgr.identity import Caller
 from pitoolbox import modes
 from pitoolbox import paths as below
@@ -30,11 +30,17 @@ def order_of(settings: Settings, project: Project, request: Request, requester: 
         ForbiddenError: the requester may not override, or is not in the group.
     """
     device, inode = pin(project)
+    roots = [os.fsencode(root).rstrip(b"/") + b"/" for root in settings.pitoolbox.roots]
+    if roots and not project.path.startswith(tuple(roots)):
+        shown = display.printable(project.path)
+        raise InvalidError(f"{shown} is below none of the directories in pitoolbox.roots")
     if request.override and not requester.is_staff:
         raise ForbiddenError(
             f"{requester.username} may not override the rules of ownership: that is for staff"
         )
     gids = project_gids(settings, project)
+    if not requester.is_staff and requester.uid < settings.pitoolbox.min_uid:
+        raise ForbiddenError(f"{requester.username} is one of the system's accounts")
     if not requester.is_staff and requester.gids.isdisjoint(gids):
         raise ForbiddenError(
             f"{requester.username} is in no unix group of project {project.name}, "
@@ -46,13 +52,13 @@ def order_of(settings: Settings, project: Project, request: Request, requester: 
     if request.undo_of is None:
         action = request.action
         if action.kind is ActionKind.CHGRP:
-            gid = _gid(settings, project, str(action.group), gids, requester)
+            gid = _gid(project, str(action.group), gids, requester)
         elif action.kind is ActionKind.CHMOD:
             clauses = modes.parse(str(action.mode))
         elif action.kind is ActionKind.CHOWN:
             uid = _uid(settings, project, str(action.user), gids, override=request.override)
         else:
-            gid = _gid(settings, project, own_group(project), gids, requester)
+            gid = _gid(project, own_group(project), gids, requester)
             clauses = modes.SHARE
     return Order(
         root=project.path,
@@ -93,14 +99,21 @@ def project_gids(settings: Settings, project: Project) -> frozenset[int]:
     """The numbers of the unix groups whose members and files are the project's.
 
     Raises:
-        InvalidError: the project has none.
+        InvalidError: the project has none, or one is the system's.
         NotFoundError: one is not known on this machine.
     """
     own = [project.unix_group] if project.unix_group else []
     names = (*own, *settings.pitoolbox.groups.get(project.name, ()))
     if not names:
         own_group(project)
-    return frozenset(identity.gid_of(name) for name in names)
+    gids = frozenset(identity.gid_of(name) for name in names)
+    for gid in gids:
+        if gid < settings.pitoolbox.min_gid:
+            raise InvalidError(
+                f"group {identity.group_name_of(gid)} of project {project.name} is one of the "
+                "system's; see pitoolbox.min_gid"
+            )
+    return gids
 
 
 def own_group(project: Project) -> str:
@@ -147,16 +160,12 @@ def pin(project: Project) -> tuple[int, int]:
     return pinned
 
 
-def _gid(
-    settings: Settings, project: Project, group: str, gids: frozenset[int], requester: Caller
-) -> int:
+def _gid(project: Project, group: str, gids: frozenset[int], requester: Caller) -> int:
     gid = identity.gid_of(group)
     name = identity.group_name_of(gid)
     if gid not in gids:
         known = ", ".join(sorted(map(identity.group_name_of, gids)))
         raise InvalidError(f"group {name} is none of project {project.name}; those are {known}")
-    if gid < settings.pitoolbox.min_gid:
-        raise InvalidError(f"group {name} is one of the system's, so no file may be given to it")
     if not requester.is_staff and gid not in requester.gids:
         raise ForbiddenError(
             f"{requester.username} is not in group {name}, so may give no file to it"
@@ -171,6 +180,8 @@ def _uid(
     found = identity.by_uid(settings, uid)
     if uid < settings.pitoolbox.min_uid:
         raise InvalidError(f"account {user} is one of the system's, so may be given no file")
+    if not found.gids:
+        raise NotFoundError(f"there is no account with the number {uid} on this machine")
     if not override and found.gids.isdisjoint(gids):
         raise InvalidError(f"account {user} does not belong to project {project.name}")
     return uid

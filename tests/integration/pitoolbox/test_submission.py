@@ -134,6 +134,7 @@ def bad_requests(people: People) -> dict[str, tuple[Request, type[DatamgrError],
         "root's group": (chgrp("root"), InvalidError, "is none of project"),
         "unknown user": (chown("no-such-user"), NotFoundError, "no account"),
         "user no name": (chown("a\0b"), NotFoundError, "no account"),
+        "user no number": (chown("3999999999"), NotFoundError, "no account with the number"),
         "foreign user": (chown(people.stranger), InvalidError, "does not belong to project"),
         "root": (chown("root"), InvalidError, "one of the system's"),
         "user bits": (chmod("u+s"), InvalidError, "not about the group alone"),
@@ -234,9 +235,15 @@ def test_a_pi_gives_files_to_groups_of_the_project_that_the_pi_is_in(
     outsider = Caller("x", 4711, frozenset({1}), Role.USER)
     with pytest.raises(ForbiddenError, match="is in no unix group of project"):
         resolve.order_of(more, project, to_second, outsider)
-    system = replace_section(more, min_gid=people.second_gid + 1)
-    with pytest.raises(InvalidError, match="one of the system's"):
-        resolve.order_of(system, project, to_second, pi)
+    for changes, error, why in (
+        ({"min_gid": people.second_gid + 1}, InvalidError, "one of the system's"),
+        ({"min_uid": pi.uid + 1}, ForbiddenError, "one of the system's accounts"),
+        ({"roots": ("/somewhere",)}, InvalidError, "below none of the directories in"),
+    ):
+        with pytest.raises(error, match=why):
+            resolve.order_of(replace_section(more, **changes), project, to_second, pi)
+    within = replace_section(more, roots=(os.path.dirname(os.fsdecode(project.path)),))
+    assert resolve.order_of(within, project, to_second, pi).gid == people.second_gid
     # Staff need not be in the group, and may name an owner from outside if they override.
     assert resolve.order_of(more, project, to_second, ROOT).gid == people.second_gid
     foreign = Request("cosmo", Action(ActionKind.CHOWN, user=people.stranger), (b".",))
