@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-from datamgr import audit, identity
+from datamgr import audit, born, identity
 from datamgr.db import Base, Uint64
 from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from datamgr.identity import Caller
@@ -38,7 +38,8 @@ class Project(Base):
     """A directory tree with an owner group and quotas. `path` is absolute, without `..`.
 
     `root_device` and `root_inode` say which directory was at the path when it was registered;
-    None in projects of before, until their path is set again.
+    None in projects of before, until their path is set again. Numbers are given again, so
+    `root_born_ns` says when it was made; None where the file system does not.
     """
 
     __tablename__ = "project"
@@ -48,6 +49,7 @@ class Project(Base):
     path: orm.Mapped[bytes] = orm.mapped_column(unique=True)
     root_device: orm.Mapped[int | None] = orm.mapped_column(Uint64)
     root_inode: orm.Mapped[int | None] = orm.mapped_column(Uint64)
+    root_born_ns: orm.Mapped[int | None]
     unix_group: orm.Mapped[str | None]
     quota_bytes: orm.Mapped[int | None]
     quota_inodes: orm.Mapped[int | None]
@@ -67,7 +69,7 @@ class Project(Base):
         return self._with_role(ProjectRole.PROXY)
 
     def _with_role(self, role: ProjectRole) -> list[str]:
-        return [member.username for member in self.members if member.role == role]
+        return sorted(member.username for member in self.members if member.role == role)
 
 
 class ProjectMember(Base):
@@ -275,6 +277,7 @@ def _apply(session: orm.Session, target: Project, change: ProjectChange) -> None
         # Which directory was meant, whatever stands at the path later.
         root = Path(os.fsdecode(path)).stat()
         target.path, target.root_device, target.root_inode = path, root.st_dev, root.st_ino
+        target.root_born_ns = born.born_ns(path)
     if change.unix_group is not None:
         identity.gid_of(change.unix_group)
         target.unix_group = change.unix_group

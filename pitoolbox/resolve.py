@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from datamgr import display, identity
+from datamgr import born, display, identity
 from datamgr.catalog import Project
 from datamgr.config import Settings
 from datamgr.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
@@ -152,12 +152,22 @@ def pin(project: Project) -> tuple[int, int]:
         raise InvalidError(f"{shown} is not there any more; {again}") from None
     except OSError as error:
         raise UnavailableError(f"{shown} cannot be reached: {error.strerror}") from error
-    # A number that became free may be given to something else.
-    if (found.st_dev, found.st_ino) != pinned or not stat.S_ISDIR(found.st_mode):
+    same = (found.st_dev, found.st_ino) == pinned and stat.S_ISDIR(found.st_mode)
+    if not same or _was_reborn(project):
         raise InvalidError(
             f"{shown} is not the directory that was registered: it was replaced; {again}"
         )
     return pinned
+
+
+def _was_reborn(project: Project) -> bool:
+    """Whether another directory got the number of the registered one, once that was removed."""
+    if project.root_born_ns is None:
+        return False
+    try:
+        return born.born_ns(project.path) not in (None, project.root_born_ns)
+    except OSError:
+        return False
 
 
 def _gid(project: Project, group: str, gids: frozenset[int], requester: Caller) -> int:

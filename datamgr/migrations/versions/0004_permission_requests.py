@@ -59,6 +59,7 @@ CREATE TRIGGER task_stays BEFORE TRUNCATE ON task
 def upgrade() -> None:
     for name in ("root_device", "root_inode"):
         op.add_column("project", sa.Column(name, sa.Numeric(20, 0), nullable=True))
+    op.add_column("project", sa.Column("root_born_ns", sa.BigInteger(), nullable=True))
     op.create_table(
         "perm_batch",
         sa.Column("task_id", sa.BigInteger(), nullable=False),

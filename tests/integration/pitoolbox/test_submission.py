@@ -199,6 +199,14 @@ def test_a_project_that_cannot_be_worked_on_is_refused(
     root.symlink_to(ground / "moved")
     with pytest.raises(InvalidError, match="replaced"):
         submit()
+    # Another directory that got the number of the one that was registered.
+    root.unlink()
+    root.mkdir()
+    with database.transaction() as session:
+        registered = catalog.project(session, "cosmo")
+        registered.root_device, registered.root_inode = root.stat().st_dev, root.stat().st_ino
+    with pytest.raises(InvalidError, match="replaced"):
+        submit()
     with database.transaction() as session:
         catalog.project(session, "cosmo").root_inode = None
     with pytest.raises(InvalidError, match="not known which directory"):
