@@ -182,5 +182,6 @@ def _bind(listener: socket.socket, path: Path, web: tuple[int, int] | None) -> N
     except OSError as error:
         raise UnavailableError(f"no socket can be made at {path}: {error.strerror}") from error
     finally:
-        os.setegid(group)
+        if os.getegid() != group:
+            os.setegid(group)
         os.umask(mask)

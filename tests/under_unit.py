@@ -1,0 +1,73 @@
+"""Runs a program with the system calls of a systemd unit, where no systemd runs.
+
+`python -m tests.under_unit UNIT COMMAND…` reads SystemCallFilter= of the unit file, asks
+systemd-analyze what its @sets are, and loads the filter by libseccomp. What else a unit gives, its
+account and its capabilities, is for setpriv(1) to give before.
+Source: systemd.exec(5), "System Call Filtering"; seccomp_rule_add(3).
+"""
+
+import ctypes
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+
+
+def values(unit: Path, key: str) -> list[str]:
+    """What the unit says of a key, in order."""
+    lines = unit.read_text().splitlines()
+    return [line.partition("=")[2] for line in lines if line.startswith(f"{key}=")]
+
+
+def before(unit: Path, uid: int) -> tuple[str, ...]:
+    """What starts a program as the unit would, by setpriv and by this module."""
+    caps = values(unit, "AmbientCapabilities")[0].lower().replace("cap_", "+").replace(" ", ",")
+    return (
+        "setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", "--no-new-privs",
+        f"--inh-caps=-all,{caps}", f"--ambient-caps=-all,{caps}", f"--bounding-set=-all,{caps}",
+        "--", sys.executable, "-m", "tests.under_unit", str(unit),
+    )  # fmt: skip
+
+
+def expand(name: str) -> set[str]:
+    """The system calls of a set such as @system-service."""
+    if not name.startswith("@"):
+        return {name}
+    told = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True
+    ).stdout
+    inner = [line.strip() for line in told.splitlines()[1:] if not line.strip().startswith("#")]
+    return set().union(*(expand(one) for one in inner if one))
+
+
+def allowed(unit: Path) -> set[str]:
+    calls = expand("@default")
+    for line in values(unit, "SystemCallFilter"):
+        taken = line.startswith("~")
+        for name in line.removeprefix("~").split():
+            calls = calls - expand(name) if taken else calls | expand(name)
+    return calls | expand("@default") | {"execve"}
+
+
+def load(calls: set[str]) -> None:
+    library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+    library.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ERRNO | errno.EPERM)))
+    for name in calls:
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:
+            library.seccomp_rule_add(context, ctypes.c_uint32(_ALLOW), number, 0)
+    if library.seccomp_load(context) != 0:
+        raise OSError("the filter cannot be loaded")
+
+
+if __name__ == "__main__":
+    allowed_calls = allowed(Path(sys.argv[1]))
+    if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:  # PR_SET_MDWE, as MemoryDenyWriteExecute=
+        raise OSError("memory can be made executable")
+    load(allowed_calls)
+    os.execv(sys.argv[2], sys.argv[2:])
