@@ -1,6 +1,7 @@
 """What is known of requests: lists, one with its result, the entries that were left alone."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from sqlalchemy import orm
 from datamgr import catalog, tasks
 from datamgr.config import Settings
 from datamgr.display import Row
-from datamgr.errors import ForbiddenError, NotFoundError
+from datamgr.errors import ForbiddenError, InvalidError, NotFoundError
 from datamgr.identity import Caller
 from datamgr.tasks import State, Task
 from pitoolbox import authorise, submission
@@ -43,8 +44,14 @@ def list_requests(
     elif not caller.is_staff:
         keys = [key_of(found.name) for found in authorise.projects(session, settings, caller)]
         wanted = wanted.where(sa.or_(Task.key.in_(keys), Task.owner == caller.username))
-    found = session.scalars(wanted.order_by(Task.id.desc()).limit(limit))
-    return [listed(task, Request.from_params(task.params)) for task in found]
+    rows = []
+    for task in session.scalars(wanted.order_by(Task.id.desc()).limit(limit)):
+        # What was queued past `submission` and makes no sense must not hide all the others.
+        with suppress(InvalidError):
+            request = Request.from_params(task.params)
+            if request.key == task.key:
+                rows.append(listed(task, request))
+    return rows
 
 
 def show(session: orm.Session, settings: Settings, caller: Caller, task_id: int) -> dict[str, Any]:

@@ -3,17 +3,19 @@
 import csv
 import io
 import os
+import re
 import signal
 import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from datamgr import units
 from datamgr.catalog import Project
 from datamgr.cli import main
 from datamgr.config import Settings
@@ -237,6 +239,33 @@ def test_who_waits_for_a_cancelled_request_learns_it(
     assert call(capfd, "perms", "cancel", "1").exit_code == 0
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, "cancelled" in out) == (1, True)
+
+
+def test_who_waits_sees_how_far_it_is(worker: None, people: People, tree: Path) -> None:
+    """On a terminal: what was seen and done until now, and how fast."""
+    for number in range(20):
+        folder = tree / f"d{number}"
+        folder.mkdir()
+        os.chown(folder, people.uid(people.pi), people.other_gid)
+        for name in range(1000):
+            (folder / str(name)).touch()
+            os.chown(folder / str(name), people.uid(people.pi), people.other_gid)
+    (tree / "data" / "s").unlink()
+    terminal, other_end = os.openpty()
+    argv = [*DATAMGR, "perms", "submit", "--project", "cosmo", "share", "--wait"]
+    process = subprocess.Popen(argv, stderr=other_end, stdout=subprocess.PIPE, text=True)
+    os.close(other_end)
+    shown = b""
+    with suppress(OSError):  # as a terminal ends
+        while more := os.read(terminal, 4096):
+            shown += more
+    os.close(terminal)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, "succeeded" in out) == (0, True)
+    lines = [line.strip() for line in shown.decode().split("\r")]
+    pattern = r"request 1: [\d ,.]+ entries seen, \d+ changed, 0 skipped, 0 failed, [\d ,.]+/s"
+    assert any(re.fullmatch(pattern, line.replace("\u202f", " ")) for line in lines), lines
+    assert f"{units.format_count(20_024):>15} entries seen" in out
 
 
 def test_every_command_says_what_it_does(capfd: Capture) -> None:

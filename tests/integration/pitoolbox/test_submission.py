@@ -381,6 +381,10 @@ def test_requests_are_shown_to_those_who_act_for_the_project(
 ) -> None:
     first, second = submit(), submit()
     end(database, first)
+    with database.transaction() as session:
+        # Two that somebody wrote into the table; one claims to be of another project.
+        tasks.submit(session, ROOT, "perms", "perms:cosmo", {"paths": "all"})
+        tasks.submit(session, ROOT, "perms", "perms:other", ALL.to_params())
     with database.transaction(read_only=True) as session:
 
         def listed(who: Caller, **wanted: Any) -> list[int]:
