@@ -56,15 +56,20 @@ def ask_nightly(ask: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tree:
 
 @contextmanager
 def permission_worker(root: Path) -> Iterator[None]:
-    """The process that carries permission requests out below `root`."""
+    """The processes that carry permission requests out and list directories below `root`."""
     roots = {"DATAMGR_PITOOLBOX__ROOTS": json.dumps([str(root)])}
-    argv = [*DATAMGR, "perms", "worker"]
-    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env={**os.environ, **roots})
+    started = [
+        subprocess.Popen(
+            [*DATAMGR, "perms", name], stderr=subprocess.DEVNULL, env={**os.environ, **roots}
+        )
+        for name in ("worker", "lister")
+    ]
     try:
         yield
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        for process in started:
+            process.terminate()
+            process.wait(timeout=60)
 
 
 def ask_perms(ask: Callable[..., None], database: Database, tree: Path) -> None:
@@ -77,6 +82,8 @@ def ask_perms(ask: Callable[..., None], database: Database, tree: Path) -> None:
         ask("perms", "preview", *submit)
         ask("perms", "submit", *submit, "--wait")
         ask("perms", "undo", str(first + 1))
+        # The lister began together with the worker, which has done two requests by now.
+        ask("perms", "ls", "alpha")
     with database.transaction() as session:
         journal.note_issues(session, first + 1, [Issue(b"gone", "failed", "a reason")])
     ask("perms", "retry", str(first + 1))
