@@ -55,8 +55,8 @@ def _watch(
                 "`datamgr perms worker`.",
                 err=True,
             )
-        if row["progress"] is not None and first is None:
-            first = now, row["progress"]["done"]
+        if row["state"] != State.QUEUED and first is None:
+            first = now, row["progress"]["done"] if row["progress"] else 0
         show(_line(row, first, now))
         time.sleep(LOOK_S)
 

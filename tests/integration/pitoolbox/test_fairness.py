@@ -1,7 +1,6 @@
 """Requests run in order within a project, and projects in turn, however many somebody queues."""
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 
 from datamgr import claims, tasks
 from datamgr.config import Settings
+from datamgr.daemon import Stop
 from datamgr.db import Database
 from datamgr.identity import Caller, Role
 from datamgr.lease import WorkerConnection
@@ -38,10 +38,12 @@ def drain(settings: Settings, database: Database, *, fair: bool = True) -> list[
         return {}
 
     worker = Worker(settings, database, [KIND], {KIND: note}, fair=fair)
+    stop = Stop()
     try:
-        worker.drain(threading.Event())
+        worker.drain(stop)
     finally:
         worker.close()
+        stop.close()
     return served
 
 

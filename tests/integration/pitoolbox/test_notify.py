@@ -1,6 +1,5 @@
 """The requester gets one mail when a request has ended, over a real mail server."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from datamgr import claims, tasks, units
 from datamgr.config import Settings
 from datamgr.config_nightly import AlertSettings
 from datamgr.config_pitoolbox import PitoolboxSettings
+from datamgr.daemon import Stop
 from datamgr.db import Database
 from datamgr.errors import InvalidError
 from datamgr.identity import Caller, Role
@@ -54,10 +54,12 @@ def run(settings: Settings, database: Database, mailbox: Mailbox) -> Run:
             task = tasks.submit(session, caller, KIND, request.key, request.to_params())
         told = partial(notify.ended, used)
         worker = Worker(used, database, [KIND], {KIND: handler}, fair=True, on_end=told)
+        stop = Stop()
         try:
-            worker.drain(threading.Event())
+            worker.drain(stop)
         finally:
             worker.close()
+            stop.close()
         with database.transaction() as session:
             return tasks.get(session, task.id).state
 
