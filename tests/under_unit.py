@@ -1,8 +1,8 @@
-"""Runs a program with the system calls of a systemd unit, where no systemd runs.
+"""Runs a program nearly as a systemd unit would, where no systemd runs.
 
 `python -m tests.under_unit UNIT COMMAND…` reads SystemCallFilter= of the unit file, asks
-systemd-analyze what its @sets are, and loads the filter by libseccomp. What else a unit gives, its
-account and its capabilities, is for setpriv(1) to give before.
+systemd-analyze what its @sets are, and loads the filter by libseccomp. `before` is what gives the
+rest of the unit first: account and capabilities, no network, and a /proc of own processes alone.
 Source: systemd.exec(5), "System Call Filtering"; seccomp_rule_add(3).
 """
 
@@ -11,6 +11,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -24,13 +25,22 @@ def values(unit: Path, key: str) -> list[str]:
 
 
 def before(unit: Path, uid: int) -> tuple[str, ...]:
-    """What starts a program as the unit would, by setpriv and by this module."""
+    """What starts a program as the unit would: unshare, setpriv and this module."""
     caps = values(unit, "AmbientCapabilities")[0].lower().replace("cap_", "+").replace(" ", ",")
-    return (
-        "setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", "--no-new-privs",
+    # PrivateNetwork=, ProtectProc= with ProcSubset=, ProtectSystem= with ReadWritePaths=.
+    temporary = tempfile.gettempdir()
+    namespaces = (
+        "mount -t proc -o hidepid=invisible,subset=pid proc /proc && "
+        f"mount --bind {temporary} {temporary} && "
+        'mount -o remount,bind,ro / && exec "$@"'
+    )
+    rights = (
+        f"--reuid={uid}", "--regid=65534", "--clear-groups", "--no-new-privs",
         f"--inh-caps=-all,{caps}", f"--ambient-caps=-all,{caps}", f"--bounding-set=-all,{caps}",
-        "--", sys.executable, "-m", "tests.under_unit", str(unit),
     )  # fmt: skip
+    unshare = ("unshare", "--net", "--mount", "sh", "-c", namespaces, "sh")
+    filtered = (sys.executable, "-m", "tests.under_unit", str(unit))
+    return (*unshare, "setpriv", *rights, "--", *filtered)
 
 
 def expand(name: str) -> set[str]:

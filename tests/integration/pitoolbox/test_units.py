@@ -4,18 +4,23 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from datamgr import tasks
 from datamgr.catalog import Project
 from datamgr.config import Settings
 from datamgr.db import Database
-from pitoolbox import listing
+from pitoolbox import listing, submission
+from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts, under_unit
 from tests.accounts import People
 from tests.commands import DATAMGR
@@ -134,6 +139,44 @@ def test_with_the_system_calls_of_its_unit_the_worker_changes_files(
     assert {found.st_gid for found in changed.values()} == {people.gid}
     assert changed["dir"].st_mode & 0o7777 == 0o2750
     assert changed["file"].st_mode & 0o7777 == 0o640
+
+
+@pytest.fixture
+def database_for_all(database_url: sa.URL) -> Iterator[None]:
+    """The server's socket open to every account, as that of a site's PostgreSQL is."""
+    place = Path(str(database_url.query["host"]))
+    opened = [*place.glob(".s.PGSQL.*[0-9]"), place, place.parent, place.parent.parent]
+    modes = {path: path.stat().st_mode for path in opened if path != Path(tempfile.gettempdir())}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o7777 | 0o011 | (0o077 if stat.S_ISSOCK(mode) else 0))
+    yield
+    for path, mode in modes.items():
+        path.chmod(mode & 0o7777)
+
+
+@mounts.needs_root
+@pytest.mark.root
+@pytest.mark.usefixtures("here", "database_for_all")
+def test_with_the_system_calls_of_its_unit_the_worker_carries_out_a_request(
+    database: Database, perms_settings: Settings, project: Project, people: People
+) -> None:
+    """The whole of it: capabilities dropped before the database is opened, by its socket."""
+    root = Path(os.fsdecode(project.path))
+    closed = make(root / "closed", 0o700, people.uid(people.member), people.second_gid)
+    request = Request("cosmo", Action(ActionKind.SHARE), (b"closed",), recursive=True)
+    with database.transaction() as session:
+        task = submission.submit(session, perms_settings, people.caller(people.pi), request)
+    uid = people.uid(people.stranger)
+    done = subprocess.run(
+        [*under_unit.before(UNITS[0], uid), *DATAMGR, "perms", "worker", "--once"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with database.transaction(read_only=True) as session:
+        ended = tasks.get(session, task.id)
+    assert (ended.state, ended.error) == ("partial", None), done.stderr
+    # What is in it belongs to root, so it is skipped; the directory is shared.
+    assert closed.stat().st_mode & 0o7777 == 0o2750 and closed.stat().st_gid == people.gid
 
 
 @contextmanager
