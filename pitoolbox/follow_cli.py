@@ -28,7 +28,7 @@ def cancel(settings: Settings, task_id: int, as_json: bool) -> None:
     caller = identity.current(settings)
     with db.open_database(settings) as database:
         with database.transaction() as session:
-            submission.cancel(session, caller, task_id)
+            submission.cancel(session, caller, task_id, client=submit_cli.client())
         with database.transaction(read_only=True) as session:
             row = queries.show(session, settings, caller, task_id)
     if as_json:
@@ -80,7 +80,8 @@ def undo(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
 def retry(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
     """Ask again for what failed in request ID.
 
-    What went well is left alone, and what was skipped by policy is not tried again. Exit codes are those of `submit`.
+    What went well is left alone, and what was skipped by policy is not tried again. Exit codes
+    are those of `submit`.
     """
     _queue(ctx, settings, submission.retry, "perms.retry", **asked)
 

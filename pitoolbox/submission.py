@@ -135,7 +135,9 @@ def retry(
     return _queue(session, caller, again)
 
 
-def cancel(session: orm.Session, caller: Caller, task_id: int) -> Task:
+def cancel(
+    session: orm.Session, caller: Caller, task_id: int, *, client: str | None = None
+) -> Task:
     """Cancel a queued request at once; a running one stops before its next batch.
 
     Raises:
@@ -144,7 +146,9 @@ def cancel(session: orm.Session, caller: Caller, task_id: int) -> Task:
         ConflictError: it has ended.
     """
     existing(session, task_id)
-    return tasks.cancel(session, caller, task_id)
+    cancelled = tasks.cancel(session, caller, task_id)
+    audit.record(session, caller, "perms.cancel", f"request {task_id}", {"client": client})
+    return cancelled
 
 
 def existing(session: orm.Session, task_id: int) -> Task:

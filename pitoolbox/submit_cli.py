@@ -16,7 +16,7 @@ from pitoolbox.requests import Action, ActionKind, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NOT_ALL_DONE = 1  # the exit code of a request that was waited for and is not done for all
+NOT_ALL_DONE = 8  # the exit code of a request that was waited for and is not done for all
 
 _ARGUMENTS = {ActionKind.CHGRP: "group", ActionKind.CHMOD: "mode", ActionKind.CHOWN: "user"}
 
@@ -97,7 +97,7 @@ def submit(
       datamgr perms submit --project cosmo -r chmod g+rX,g-w data/2024
       datamgr perms submit --project cosmo --files-only -r chgrp cosmo-web /cfs/cosmo/www
 
-    Exit code with --wait: 0 if all was done, 1 if something was skipped or failed or it was
+    Exit code with --wait: 0 if all was done, 8 if something was skipped or failed or it was
     cancelled, 130 if the waiting was interrupted; the request goes on then.
     """
     told = settings.pitoolbox.notify if notify is None else notify

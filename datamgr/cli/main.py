@@ -90,8 +90,9 @@ def cli(ctx: click.Context, config_path: str | None, verbose: bool) -> None:
     object; sizes say their unit.
 
     \b
-    Exit codes: 0 done, 1 done in part, 2 wrong usage, 3 not found, 4 invalid input, 5 not allowed,
-    6 conflict, 7 unavailable (database, disk space, ...), 130 interrupted.
+    Exit codes: 0 done, 2 wrong usage, 3 not found, 4 invalid input, 5 not allowed,
+    6 conflict, 7 unavailable (database, disk space, ...), 8 waited for and not all done,
+    130 interrupted.
     """
     from datamgr import logs
 

@@ -87,7 +87,7 @@ def test_a_request_from_preview_to_undo(
         assert group_of(tree / "data" / "a") == people.other_gid
 
         done = call(capfd, "perms", "submit", *share, "--wait", "--json")
-        assert done.exit_code == 1  # the stranger's file is left alone
+        assert done.exit_code == 8  # the stranger's file is left alone
         assert '"state": "partial"' in done.stdout
         assert group_of(tree / "data" / "a") == people.gid
         assert os.lstat(tree / "data" / "a").st_mode & 0o777 == 0o640
@@ -119,7 +119,7 @@ def test_what_was_left_alone_can_be_downloaded(
     os.close(os.open(strange, os.O_CREAT | os.O_WRONLY, 0o600))
     os.chown(strange, people.uid(people.stranger), people.other_gid)
     submit = ("perms", "submit", "--project", "cosmo", "-r", "--wait")
-    assert call(capfd, *submit, "chgrp", people.group, "data").exit_code == 1
+    assert call(capfd, *submit, "chgrp", people.group, "data").exit_code == 8
     why = "its owner does not belong to the project"
     done = call(capfd, "perms", "errors", "1")
     assert done.stdout.splitlines() == [
@@ -241,7 +241,7 @@ def test_who_waits_for_a_cancelled_request_learns_it(
         time.sleep(0.05)
     assert call(capfd, "perms", "cancel", "1").exit_code == 0
     out, _ = process.communicate(timeout=30)
-    assert (process.returncode, "cancelled" in out) == (1, True)
+    assert (process.returncode, "cancelled" in out) == (8, True)
 
 
 def test_who_waits_sees_how_far_it_is(database: Database, settings: Settings, tree: Path) -> None:

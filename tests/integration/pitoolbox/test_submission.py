@@ -298,7 +298,7 @@ def test_everything_is_audited_with_who_what_and_from_where(
         pi = people.caller(people.pi)
         submission.undo(session, settings, pi, first, client="web from 10.0.0.1")
         retry = submission.retry(session, settings, ROOT, first, override=True).id
-        submission.cancel(session, ROOT, retry)
+        submission.cancel(session, ROOT, retry, client="web from 10.0.0.2")
         events = session.scalars(sa.select(AuditEvent).order_by(AuditEvent.id)).all()
     told = [(e.actor, e.action, e.subject) for e in events if e.action != "project.add"]
     assert told == [
@@ -307,12 +307,14 @@ def test_everything_is_audited_with_who_what_and_from_where(
         (people.pi, "perms.undo", f"request {first + 2}"),
         ("root", "perms.retry", f"request {retry}"),
         ("root", "task.cancel", f"task {retry}"),
+        ("root", "perms.cancel", f"request {retry}"),
     ]
     details = [e.detail for e in events if e.action.startswith("perms.")]
     assert details[0] == request.to_params()
     assert details[2]["undo_of"] == first
     assert details[2]["client"] == "web from 10.0.0.1"
     assert details[3]["override"] is True
+    assert details[4] == {"client": "web from 10.0.0.2"}
 
 
 def test_only_what_changed_something_is_undone_and_only_what_failed_is_retried(
