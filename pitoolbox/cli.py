@@ -49,19 +49,7 @@ def perms() -> None:
     """
 
 
-for _command in (
-    submit_cli.submit,
-    submit_cli.preview,
-    follow_cli.cancel,
-    follow_cli.undo,
-    follow_cli.retry,
-    issues_cli.errors,
-    listing_cli.ls,
-):
-    perms.add_command(_command)
-
-
-@perms.command(name="list")
+@click.command(name="list")
 @click.option("--project", metavar="P", help="Only requests of this project.")
 @click.option("--state", "states", type=_STATES, multiple=True, help="Only this; repeatable.")
 @click.option("--unfinished", is_flag=True, help="Only those that have not ended.")
@@ -109,7 +97,7 @@ def list_(
     output.table("Requests", columns, shown, empty="none")
 
 
-@perms.command()
+@click.command()
 @request_id
 @options.as_json
 @options.pass_settings
@@ -123,6 +111,20 @@ def show(settings: Settings, task_id: int, as_json: bool) -> None:
     output.details(f"Request {task_id}", _DETAILS, row | {"what": wording.action(row)})
     click.echo()
     submit_cli.show_result(row)
+
+
+for _command in (
+    submit_cli.submit,
+    submit_cli.preview,
+    list_,
+    show,
+    issues_cli.errors,
+    follow_cli.cancel,
+    follow_cli.undo,
+    follow_cli.retry,
+    listing_cli.ls,
+):
+    perms.add_command(_command)
 
 
 def _progress(value: Row | None) -> str:

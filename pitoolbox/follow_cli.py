@@ -22,8 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def cancel(settings: Settings, task_id: int, as_json: bool) -> None:
     """Cancel request ID.
 
-    A queued one is cancelled at once, a running one within a second. What it has changed until then stays changed; `datamgr perms undo ID` takes that back. Only
-    the requester and staff may cancel it.
+    A queued one is cancelled at once, a running one within a second. What it has changed until
+    then stays changed; `datamgr perms undo ID` takes that back. Only the requester and staff
+    may cancel it.
     """
     caller = identity.current(settings)
     with db.open_database(settings) as database:
@@ -61,9 +62,10 @@ def _follow_up(command: F) -> F:
 def undo(ctx: click.Context, settings: Settings, /, **asked: Any) -> None:
     """Take back what request ID changed.
 
-    That is a request of its own, which goes the latest first. An entry is set back if it is as the request left it; what was changed by others since, was
-    removed or was replaced is left alone and named by `datamgr perms errors`. Set-id bits and
-    capabilities of programs are never given back. Exit codes are those of `submit`.
+    That is a request of its own, which goes the latest first. An entry is set back if it is as
+    the request left it; what was changed by others since, was removed or was replaced is left
+    alone and named by `datamgr perms errors`. Set-id bits and capabilities of programs are
+    never given back. Exit codes are those of `submit`.
 
     \b
     Examples:

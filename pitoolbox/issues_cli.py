@@ -47,13 +47,14 @@ def errors(
 ) -> None:
     """Name all that request ID left as it is.
 
-    In the order of paths, with the reason. Skipped is what the policy does not change, failed is what could not be changed. Paths are
-    relative to the project. In CSV and JSON a path that is no UTF-8 stands in `path_b64` too.
+    In the order of paths, with the reason. Skipped is what the policy does not change, failed
+    is what could not be changed. Paths are relative to the project. In CSV and JSON a path that
+    is no UTF-8 stands in `path_b64` too.
 
     \b
     Examples:
       datamgr perms errors 12 --csv > left-alone.csv
-      datamgr perms errors 12 --failed --null | xargs -0 datamgr perms submit --project P chgrp G
+      datamgr perms errors 12 --null | xargs -0 datamgr perms submit --project P chgrp G --
     """
     if as_csv + as_json + as_null > 1:
         raise click.UsageError("--csv, --json and --null exclude each other")

@@ -112,9 +112,9 @@ def submit(
 def preview(ctx: click.Context, settings: Settings, /, *, as_json: bool, **asked: Any) -> None:
     """Say what a request would change.
 
-    It takes the arguments of `datamgr perms submit`. Nothing is changed. It goes through the tree as the request would, after the requests of the
-    project that wait before it, and shows how many entries would change, a sample of them, and
-    what would be skipped and why.
+    It takes the arguments of `datamgr perms submit`. Nothing is changed. It goes through the
+    tree as the request would, after the requests of the project that wait before it, and shows
+    how many entries would change, a sample of them, and what would be skipped and why.
 
     \b
     Examples:

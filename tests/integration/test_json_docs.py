@@ -118,7 +118,8 @@ def outputs(
         path, name = str(tree), "fs"
         ask("db", "upgrade")
         ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root",
-            "--proxy", pwd.getpwuid(os.getuid()).pw_name, "--group", str(os.getgid() or 65534))  # fmt: skip
+            "--proxy", pwd.getpwuid(os.getuid()).pw_name,
+            "--group", str(os.getgid() or 65534))  # fmt: skip
         ask("project", "set", "alpha", "--quota-inodes", "10")
         ask("scan", "run", path, "--name", name)
         for folder in (tree, tree / "alpha"):
