@@ -175,18 +175,31 @@ def find_config(explicit: str | None) -> Path | None:
 
     Raises:
         NotFoundError: a file named explicitly is not there.
+        InvalidError: it may not be looked at.
     """
     named = explicit or os.environ.get("DATAMGR_CONFIG")
     if named:
         path = absolute(named)
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
+        if not found:
             raise NotFoundError(f"the configuration file {path} does not exist")
         return path
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     for path in (absolute(base) / "datamgr" / "datamgr.toml", SYSTEM_CONFIG):
-        if path.is_file():
+        if _is_file(path):
             return path
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is; a place that may not be looked at, as somebody else's home, has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def load(explicit: str | None = None) -> Settings:

@@ -78,6 +78,7 @@ def perms_settings(
     place = ground / "run" / "socket"
     place.parent.mkdir(mode=0o711)
     monkeypatch.setenv("DATAMGR_PITOOLBOX__LISTER_SOCKET", str(place))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(ground))
     section = perms_settings.pitoolbox.model_copy(update={"lister_socket": place})
     return perms_settings.model_copy(update={"pitoolbox": section})
 

@@ -115,3 +115,13 @@ def test_paths_are_absolute_and_know_home(tmp_path: Path, monkeypatch: pytest.Mo
     settings = config.load(file)
     assert settings.state_dir == tmp_path / "here"
     assert settings.scan_store_dir == Path.cwd() / "scans"
+
+
+def test_a_place_that_cannot_be_looked_at_has_no_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the home of the account that called sudo; here by a name that no directory can have."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/" + "x" * 300)
+    assert config.find_config(None) in (None, config.SYSTEM_CONFIG)
+    with pytest.raises(InvalidError, match="cannot be read: File name too long"):
+        config.load("/" + "x" * 300)
