@@ -1,7 +1,6 @@
 """`datamgr perms`: permission requests, from asking to undoing, and the processes behind them."""
 
 import importlib
-from importlib.util import find_spec
 
 import click
 
@@ -27,8 +26,7 @@ class _Perms(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of a request's life."""
-        there = (n for n, place in DAEMONS.items() if find_spec(place.partition(":")[0]))
-        return [*self.commands, *there]
+        return [*self.commands, *DAEMONS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a process; anything else is here."""

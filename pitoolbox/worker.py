@@ -23,15 +23,13 @@ from pitoolbox import accounts, notify
 from pitoolbox.crew import Crew, CrewDiedError
 from pitoolbox.executor import Executor, ExecutorPolicy
 from pitoolbox.privileged import kernel
-from pitoolbox.requests import KIND
+from pitoolbox.requests import KIND, WORKER_LOCK
 from pitoolbox.run import run
 
 log = logging.getLogger(__name__)
 
 # A crash costs a request nothing but time, so it is given up late.
 MAX_ATTEMPTS = 100
-
-_SINGLE_LOCK = 0x7065726D  # "perm" in ASCII
 
 
 @click.command(name="worker")
@@ -154,7 +152,7 @@ class Alone:
                 isolation_level="AUTOCOMMIT"
             )
             connection.detach()
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_SINGLE_LOCK))):
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(WORKER_LOCK))):
                 connection.close()
                 raise ConflictError("another permission worker serves this database already")
             self._connection = connection

@@ -24,6 +24,7 @@ from datamgr.daemon import Stop
 from datamgr.db import Database
 from datamgr.tasks import Task
 from datamgr.worker import TaskContext, Worker
+from pitoolbox import queries
 from tests import mounts
 from tests.accounts import People
 from tests.commands import DATAMGR, call
@@ -85,6 +86,8 @@ def test_a_request_from_preview_to_undo(
         assert "4 would be changed (2 directories, 2 files, 2 groups, 4 modes)" in done.stdout
         assert "its owner does not belong to the project" in done.stdout
         assert group_of(tree / "data" / "a") == people.other_gid
+        with database.transaction() as session:
+            assert queries.worker_runs(session)
 
         done = call(capfd, "perms", "submit", *share, "--wait", "--json")
         assert done.exit_code == 8  # the stranger's file is left alone

@@ -3,6 +3,7 @@
 The journal, the audit and what has ended can be changed by nobody but the owner of the tables.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from datamgr import audit, claims, tasks
+from datamgr.catalog import Project
 from datamgr.config import Settings
-from datamgr.db import Database
+from datamgr.db import Database, make_engine
 from datamgr.errors import ConflictError
 from datamgr.identity import Caller, Role
 from datamgr.lease import WorkerConnection
@@ -22,6 +24,7 @@ from pitoolbox.executor import Issue, Row
 from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts
 from tests.accounts import People
+from tests.commands import run_command
 
 ROLES = Path(__file__).parents[3] / "deploy" / "postgres" / "roles.sql"
 STAFF = Caller("root", 0, frozenset({0}), Role.STAFF)
@@ -239,3 +242,39 @@ def test_the_web_submits_and_cancels_for_a_pi(
     with pytest.raises(ConflictError), web.transaction() as session:
         submission.cancel(session, pi, task_id)
     assert "stay as they are" in refused(web, "UPDATE task SET state = 'cancelling'")
+
+
+@mounts.needs_root
+@pytest.mark.root
+def test_the_whole_way_of_a_request_with_logins_of_the_roles(
+    granted: Database, database_url: sa.URL, people: People, project: Project,
+    perms_settings: Settings, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The web submits, the worker's process carries out, each as a role of its own."""
+    logins = {"datamgr_web": f"web_{os.getpid()}", "datamgr_perms": f"perms_{os.getpid()}"}
+    with granted.transaction() as session:
+        for role, login in logins.items():
+            session.execute(sa.text(f"CREATE ROLE {login} LOGIN IN ROLE {role}"))
+    path = os.path.join(os.fsdecode(project.path), "file")
+    Path(path).touch()
+    os.chown(path, people.uid(people.pi), people.other_gid)
+    url = database_url.set(username=logins["datamgr_perms"]).render_as_string(hide_password=False)
+    try:
+        engine = make_engine(database_url.set(username=logins["datamgr_web"]), 10)
+        pi = people.caller(people.pi)
+        with Database(engine).transaction() as session:
+            assert session.scalar(sa.text("SELECT current_user")) == logins["datamgr_web"]
+            request = Request("cosmo", Action(ActionKind.SHARE), (b".",), recursive=True)
+            task_id = submission.submit(session, perms_settings, pi, request).id
+        engine.dispose()
+        monkeypatch.setenv("DATAMGR_DATABASE__URL", url)
+        done = run_command("perms", "worker", "--once")
+        assert done.exit_code == 0, done.stderr
+    finally:
+        with granted.transaction() as session:
+            for login in logins.values():
+                session.execute(sa.text(f"DROP ROLE {login}"))
+    with granted.transaction() as session:
+        task = tasks.get(session, task_id)
+        assert (task.state, task.error) == (State.SUCCEEDED, None)
+    assert os.lstat(path).st_gid == people.gid
