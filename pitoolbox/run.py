@@ -14,6 +14,7 @@ from sqlalchemy import orm
 
 from datamgr import catalog, claims, identity, tasks
 from datamgr.db import Database
+from datamgr.errors import InvalidError
 from datamgr.worker import TaskContext
 from pitoolbox import authorise, journal, resolve
 from pitoolbox.crew import Crew
@@ -33,6 +34,8 @@ def run(context: TaskContext, params: Mapping[str, Any], crew: Crew) -> Mapping[
         StopTask: it was cancelled or interrupted, between two batches.
     """
     request = Request.from_params(params)
+    if request.key != context.task.key:
+        raise InvalidError(f"the request is of {request.key} and was queued as {context.task.key}")
     order = _order(context, request)
     crew.begin(order)
     if request.dry_run:

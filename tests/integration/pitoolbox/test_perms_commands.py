@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from datamgr import tasks
 from datamgr.catalog import Project
 from datamgr.cli import main
 from datamgr.config import Settings
@@ -25,9 +26,10 @@ from datamgr.db import Database
 from datamgr.tasks import Task
 from datamgr.worker import TaskContext, Worker
 from pitoolbox import queries
+from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts
 from tests.accounts import People
-from tests.commands import DATAMGR, call
+from tests.commands import DATAMGR, call, run_command
 
 pytestmark = [mounts.needs_root, pytest.mark.root]
 
@@ -286,6 +288,30 @@ def test_who_waits_sees_how_far_it_is(database: Database, settings: Settings, tr
         os.close(terminal)
     assert (process.returncode, b'"state": "succeeded"' in out) == (0, True)
     assert re.search(line, shown)
+
+
+def test_the_worker_refuses_what_was_queued_past_the_checks(
+    database: Database, perms_settings: Settings, people: People, tree: Path, capfd: Capture
+) -> None:
+    """Whoever can write to the table gets no more than who asks properly."""
+    share = Request("cosmo", Action(ActionKind.SHARE), (b".",), recursive=True)
+    pi, stranger = people.caller(people.pi), people.caller(people.stranger)
+    tampered = [
+        (stranger, share.to_params(), "that is for its PIs"),
+        (pi, share.to_params() | {"override": True}, "that is for staff"),
+        (pi, share.to_params() | {"paths": ["../other"]}, "no path below the project"),
+        (pi, share.to_params() | {"project": "other"}, "was queued as perms:cosmo"),
+        (pi, {"argv": ["rm", "-rf", "/"]}, "no permission request"),
+    ]
+    for caller, params, _ in tampered:
+        with database.transaction() as session:
+            tasks.submit(session, caller, "perms", "perms:cosmo", params)
+    assert run_command("perms", "worker", "--once").exit_code == 0
+    for number, (_, _, why) in enumerate(tampered, start=1):
+        [row] = call(capfd, "task", "show", str(number), "--json").json["rows"]
+        assert row["state"] == "failed"
+        assert why in row["error"]
+    assert group_of(tree / "data" / "a") == people.other_gid
 
 
 def test_every_command_says_what_it_does(capfd: Capture) -> None:
