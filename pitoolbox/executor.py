@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from datamgr import process
 from datamgr.errors import InvalidError, UnavailableError
@@ -63,8 +63,7 @@ class Order:
         return asdict(self) | {"root": self.root.decode("latin-1")}
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One entry that is about to change; a state is owner, group, mode and ACL in hexadecimal."""
 
     path: bytes

@@ -5,9 +5,8 @@ left as `written` may or may not have been applied; `run` finds out.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -197,5 +196,6 @@ def _rows(session: orm.Session, task_id: int, batch: int) -> list[Row]:
     ]
 
 
-def _state(state: Iterable[Any]) -> str:
-    return ",".join("" if part is None else str(part) for part in state)
+def _state(state: tuple[int, int, int, str | None]) -> str:
+    uid, gid, mode, acl = state
+    return f"{uid},{gid},{mode},{acl or ''}"

@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 from collections.abc import Iterable
+from typing import NamedTuple
 
 CHUNK_BYTES = 2048  # of a path that is opened at once; the kernel takes less than 4096
 MAX_PATH_BYTES = 1 << 18  # 64 times what most programs can open
@@ -28,6 +29,9 @@ _libc.fchownat.argtypes = (
 )
 _SYS_OPENAT2, _SYS_FCHMODAT2 = 437, 452  # the same on every architecture since Linux 5.1
 _AT_EMPTY_PATH = 0x1000
+_STATX_BASIC = 0x7FF
+_STATX = struct.Struct("=8xQIIIH2xQ56xqI28xII")  # as far as `Status` needs it
+_Statx = ctypes.c_char * 256
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
 _RESOLVE = _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH
 
@@ -72,16 +76,14 @@ def open_beneath(directory: int, path: bytes, how: bytes = OPEN_ENTRY) -> int:
 def _open(directory: int, path: bytes, how: bytes) -> int:
     opened: int = _syscall(_SYS_OPENAT2, directory, path, how, 24)
     if opened < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise _error()
     return opened
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
     """Owner and group of what an O_PATH descriptor stands for; -1 leaves one as it is."""
     if _libc.fchownat(fd, b"", uid & 0xFFFFFFFF, gid & 0xFFFFFFFF, _AT_EMPTY_PATH) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise _error()
 
 
 def change_mode(fd: int, mode: int) -> None:
@@ -132,13 +134,35 @@ def drop_privileges(account: tuple[int, int] | None, keep: Iterable[int]) -> lis
     return [cap for cap in keep if mask >> cap & 1]
 
 
-def attributes(fd: int) -> int:
-    """The attributes of statx(2), 0 where the file system has none."""
-    buffer = ctypes.create_string_buffer(256)
-    if _libc.statx(fd, b"", _AT_EMPTY_PATH, 0, buffer) < 0:
-        return 0
-    value: int = struct.unpack_from("=Q", buffer, 8)[0]
-    return value
+class Status(NamedTuple):
+    """What statx(2) says of an open entry, under the names of `os.stat_result`.
+
+    `attributes` are 0 where the file system has none.
+    """
+
+    attributes: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_mode: int
+    st_ino: int
+    st_ctime_ns: int
+    st_dev: int
+
+
+def status(fd: int) -> Status:
+    """The status of what a descriptor stands for. Raises OSError."""
+    buffer = _Statx()
+    if _libc.statx(fd, b"", _AT_EMPTY_PATH, _STATX_BASIC, buffer) < 0:
+        raise _error()
+    attributes, links, uid, gid, mode, inode, s, ns, major, minor = _STATX.unpack_from(buffer)
+    device = os.makedev(major, minor)
+    return Status(attributes, links, uid, gid, mode, inode, s * 1_000_000_000 + ns, device)
+
+
+def _error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
 
 
 def reason(error: OSError) -> str:

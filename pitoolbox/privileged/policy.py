@@ -70,6 +70,13 @@ class Order:
     min_gid: int
     min_uid: int
     members: dict[int, bool] = field(default_factory=dict)
+    modes: dict[int, int] = field(default_factory=dict)
+
+    def with_clauses(self, mode: int) -> int:
+        """The mode, with its file type, after the clauses."""
+        if mode not in self.modes:
+            self.modes[mode] = states.group_bits(mode, self.clauses)
+        return self.modes[mode]
 
     def is_member(self, uid: int) -> bool:
         """Whether it is a user's account in one of the project's groups, says the name service."""
@@ -87,20 +94,20 @@ def is_member(uid: int, groups: frozenset[int]) -> bool:
     return not groups.isdisjoint(os.getgrouplist(entry.pw_name, entry.pw_gid))
 
 
-def target(order: Order, found: os.stat_result, acl: bytes | None) -> State:
+def target(order: Order, found: kernel.Status, acl: bytes | None) -> State:
     """What the order makes of an entry of this status."""
     mode = found.st_mode
     uid = found.st_uid if order.uid < 0 else order.uid
     gid = found.st_gid if order.gid < 0 else order.gid
     if order.clauses and not stat.S_ISLNK(mode):
         if acl is None:
-            mode = states.group_bits(mode, order.clauses)
+            mode = order.with_clauses(mode)
         else:
             mode, acl = states.with_acl(mode, acl, order.clauses)
     return State(uid, gid, stat.S_IMODE(mode), acl)
 
 
-def judge(order: Order, fd: int, found: os.stat_result, links: int) -> None:
+def judge(order: Order, found: kernel.Status, links: int) -> None:
     """Raises SkippedError when the policy leaves this entry alone."""
     mode = found.st_mode
     if found.st_dev != order.device:
@@ -114,10 +121,9 @@ def judge(order: Order, fd: int, found: os.stat_result, links: int) -> None:
             raise SkippedError("it has hard links, which may lie outside of the project")
         if not order.is_member(found.st_uid):
             raise SkippedError("its owner does not belong to the project")
-    attributes = kernel.attributes(fd)
-    if attributes & 0x10:
+    if found.attributes & 0x10:
         raise SkippedError("it is immutable (chattr +i)")
-    if attributes & 0x20:
+    if found.attributes & 0x20:
         raise SkippedError("it is append-only (chattr +a)")
 
 

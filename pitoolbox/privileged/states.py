@@ -8,12 +8,12 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pitoolbox.privileged import checks, kernel
 from pitoolbox.privileged.errors import SkippedError, UnlikeError
 
+Found = os.stat_result | kernel.Status
 _ACCESS_ACL = "system.posix_acl_access"
 _FOREIGN_ACLS = {"system.nfs4_acl", "system.gpfs_nfs4_acl", "system.richacl"}
 _ACLS = {_ACCESS_ACL, *_FOREIGN_ACLS}
@@ -21,8 +21,7 @@ _FILE_CAPABILITIES = "security.capability"
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """Owner, group, mode without the file type, and the access ACL as the kernel stores it."""
 
     uid: int
@@ -30,9 +29,9 @@ class State:
     mode: int
     acl: bytes | None
 
-    def told(self) -> list[Any]:
+    def told(self) -> tuple[Any, ...]:
         """As it goes over the pipe."""
-        return [self.uid, self.gid, self.mode, None if self.acl is None else self.acl.hex()]
+        return self if self.acl is None else (*self[:3], self.acl.hex())
 
     @classmethod
     def heard(cls, told: Any) -> "State":
@@ -128,7 +127,7 @@ def restored_acl(current: bytes | None, wanted: bytes | None) -> bytes | None:
     return pack_acl([tag, rights & 7, id_] for tag, rights, id_ in after)
 
 
-def state_of(found: os.stat_result, acl: bytes | None) -> State:
+def state_of(found: Found, acl: bytes | None) -> State:
     """The state that a status and an ACL say."""
     return State(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), acl)
 
@@ -168,8 +167,10 @@ def has_acl(path: bytes) -> bool:
         return error.errno != errno.ENOTSUP
 
 
-def apply(fd: int, before: State, after: State) -> None:
+def apply(fd: int, before: State, after: State, changed_ns: int) -> None:
     """Make an open entry of state `before` one of state `after`.
+
+    `changed_ns`: its ctime then, which shows whether its ACL may have changed; -1 if it does not.
 
     The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
     mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged,
@@ -177,8 +178,9 @@ def apply(fd: int, before: State, after: State) -> None:
     """
     found = os.fstat(fd)
     with_mode = before.mode != after.mode
-    look = with_mode or before.acl is not None
-    acl = read_acl(fd, found.st_mode, for_mode=with_mode) if look else None
+    acl = before.acl
+    if found.st_ctime_ns != changed_ns and (with_mode or acl is not None):
+        acl = read_acl(fd, found.st_mode, for_mode=with_mode)
     now = state_of(found, acl)
     if now == after:  # by another of its names, or by another process of the same order
         return
@@ -194,7 +196,8 @@ def apply(fd: int, before: State, after: State) -> None:
         os.setxattr(kernel.proc_path(fd), _ACCESS_ACL, after.acl)
     if with_mode:
         kernel.change_mode(fd, after.mode)
-    if state_of(os.fstat(fd), after.acl) != after:
+    # A setgid bit goes without a word where the right to set it is missing.
+    if after.mode & 0o6000 and state_of(os.fstat(fd), after.acl) != after:
         raise UnlikeError("the file system made something else of it")
 
 

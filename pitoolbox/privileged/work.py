@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pitoolbox.privileged import checks, kernel, policy, states
 from pitoolbox.privileged.errors import SkippedError, StoppedError, UnlikeError
 from pitoolbox.privileged.policy import Order
-from pitoolbox.privileged.states import State
+from pitoolbox.privileged.states import Found, State
 
 BATCH_ROWS = 1000  # changes that are told, written down and applied together
 REPORT_ENTRIES = 5000  # entries seen between two questions whether to go on
@@ -58,12 +58,12 @@ class Work:
         self.order = order
         self.ask = ask
         self.batch_rows = max(1, min(BATCH_ROWS, files))
-        self.held: list[tuple[int, State, State]] = []
+        self.held: list[tuple[int, State, State, int]] = []
         self.forget()
 
     def forget(self) -> None:
         """Let go of everything that was not told yet."""
-        for fd, _, _ in self.held:
+        for fd, *_ in self.held:
             os.close(fd)
         self.held = []
         self.rows: list[list[Any]] = []
@@ -71,6 +71,8 @@ class Work:
         self.found: list[tuple[str, int, int, int]] = []
         self.seen = self.unchanged = self.vanished = 0
         self.due = time.monotonic() + REPORT_SECONDS
+        # A change that comes after another within one tick of the clock has the same ctime.
+        self.settled_ns = time.time_ns() - 1_000_000_000
 
     def entries(self, paths: Iterable[bytes]) -> None:
         """Consider the entries at these paths; directories among them are to be walked."""
@@ -145,9 +147,9 @@ class Work:
     def _apply(self) -> list[tuple[int, str, str, bool]]:
         """What could not be done: number in the batch, kind, reason, whether part of it was."""
         left = []
-        for number, (fd, before, after) in enumerate(self.held):
+        for number, (fd, before, after, changed_ns) in enumerate(self.held):
             try:
-                states.apply(fd, before, after)
+                states.apply(fd, before, after, changed_ns)
             except SkippedError as reason:
                 left.append((number, "skipped", str(reason), False))
             except UnlikeError as reason:
@@ -198,7 +200,7 @@ class Work:
             return False
         if not order.clauses or stat.S_ISLNK(mode):
             return True
-        return states.group_bits(mode, order.clauses) == mode and not states.has_acl(path)
+        return order.with_clauses(mode) == mode and not states.has_acl(path)
 
     def _is_wanted(self, mode: int) -> bool:
         return self.order.directories if stat.S_ISDIR(mode) else self.order.files
@@ -225,18 +227,18 @@ class Work:
 
         `listed`: its status by its name, from before it was opened.
         """
-        order, found = self.order, os.fstat(fd)
+        order, found = self.order, kernel.status(fd)
         self._descend(path, found, depth)
         if self._is_wanted(found.st_mode):
             acl = states.read_acl(fd, found.st_mode, for_mode=bool(order.clauses))
             before, after = states.state_of(found, acl), policy.target(order, found, acl)
             if before != after:
-                policy.judge(order, fd, found, self._links(path, found, listed))
+                policy.judge(order, found, self._links(path, found, listed))
                 return self._hold(fd, path, found, before, after)
         self.unchanged += 1
         return False
 
-    def _links(self, path: bytes, found: os.stat_result, listed: os.stat_result | None) -> int:
+    def _links(self, path: bytes, found: Found, listed: os.stat_result | None) -> int:
         """The links of an open file, no fewer than when it was looked up by name.
 
         A file from outside might be linked, opened, and unlinked again before it is counted.
@@ -253,7 +255,7 @@ class Work:
             return max(found.st_nlink, listed.st_nlink)
         return 1
 
-    def _descend(self, path: bytes, found: os.stat_result, depth: int) -> None:
+    def _descend(self, path: bytes, found: Found, depth: int) -> None:
         order = self.order
         if not stat.S_ISDIR(found.st_mode) or not order.recursive or depth >= order.max_depth:
             return
@@ -261,7 +263,7 @@ class Work:
             self.found.append((path.decode("latin-1"), depth, found.st_dev, found.st_ino))
 
     def _restore(self, fd: int, row: Row, to: str, written_down: bool) -> bool:
-        order, found = self.order, os.fstat(fd)
+        order, found = self.order, kernel.status(fd)
         if (found.st_dev, found.st_ino) != (row.device, row.inode):
             raise SkippedError("something else is at this path now")
         wanted, left = (row.before, row.after) if to == "before" else (row.after, row.before)
@@ -281,20 +283,21 @@ class Work:
         mode = now.mode & ~may | wanted.mode & may
         after = State(wanted.uid, wanted.gid, mode, states.restored_acl(acl, wanted.acl))
         policy.judge_return(order, now, after)
-        policy.judge(order, fd, found, self._links(row.path, found, None))
+        policy.judge(order, found, self._links(row.path, found, None))
         if not written_down:
             return self._hold(fd, row.path, found, now, after)
         if not order.dry_run:
-            states.apply(fd, now, after)
+            states.apply(fd, now, after, -1)
         return False
 
     def _hold(
-        self, fd: int, path: bytes, found: os.stat_result, before: State, after: State
+        self, fd: int, path: bytes, found: kernel.Status, before: State, after: State
     ) -> bool:
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "?")
         shown = path.decode("latin-1")
         self.rows.append([shown, kind, found.st_dev, found.st_ino, before.told(), after.told()])
-        self.held.append((fd, before, after))
+        changed_ns = found.st_ctime_ns if found.st_ctime_ns < self.settled_ns else -1
+        self.held.append((fd, before, after, changed_ns))
         return True
 
     def _note(self, path: bytes, error: OSError) -> None:
