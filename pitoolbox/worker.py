@@ -70,9 +70,9 @@ def _crew(settings: Settings) -> Iterator[Crew]:
     """
     wanted = policy(settings)
     crew = Crew([Executor(wanted) for _ in range(settings.pitoolbox.executors)])
-    if os.geteuid() != 0:
-        kernel.drop_privileges(None, ())
     try:
+        if os.geteuid() != 0:
+            kernel.drop_privileges(None, ())
         yield crew
     finally:
         crew.close()

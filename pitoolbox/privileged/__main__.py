@@ -59,6 +59,7 @@ def main() -> None:
         left = kernel.drop_privileges(policy.account, kernel.EXECUTOR_CAPS)
     except OSError as error:
         sys.exit(f"the privileged process does not start: {error.strerror}")
+    kernel.die_with_parent()  # nothing is changed without who writes it down
 
     work: Work | None = None
     answer: dict[str, Any] = {"ready": left, "uid": os.geteuid()}

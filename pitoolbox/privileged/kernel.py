@@ -130,8 +130,12 @@ def drop_privileges(account: tuple[int, int] | None, keep: Iterable[int]) -> lis
         raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
     _libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
     _libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody traces it
-    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: not without who writes down
     return [cap for cap in keep if mask >> cap & 1]
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that started this process ends; to be called after the drop."""
+    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 class Status(NamedTuple):

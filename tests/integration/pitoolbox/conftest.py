@@ -1,6 +1,7 @@
 """People, file systems and privileged processes of the tests of permissions."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,14 +52,12 @@ def people() -> Iterator[accounts.People]:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    """A directory for projects that every account may search."""
-    ground = tmp_path / "ground"
-    ground.mkdir()
-    for directory in (ground, *tmp_path.parents[:3], tmp_path):
-        if directory.stat().st_uid == os.getuid():
-            directory.chmod(directory.stat().st_mode | 0o011)
-    return ground
+def ground() -> Iterator[Path]:
+    """A directory for projects that every account may search; those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="datamgr-ground-") as folder:
+        ground = Path(folder)
+        ground.chmod(0o755)
+        yield ground
 
 
 @pytest.fixture
