@@ -44,7 +44,10 @@ torture: setup ## the long soaks in full (ARGS="--kills 300 --seed 1")
 docs: setup ## write the generated pages of docs/
 	@$(BIN)/python docs/generate.py
 
+screenshots: setup system-packages ## remake docs/images/*.png from a scan of /usr
+	@$(BIN)/python docs/screenshots.py $(ARGS)
+
 system-packages: ## Debian packages that the tests need, when root and missing
 	@deploy/setup-system
 
-.PHONY: help setup demo test check format bench torture docs system-packages
+.PHONY: help setup demo test check format bench torture docs screenshots system-packages

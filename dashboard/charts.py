@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from scanners import ages
+from scanners.queries import Row
 
 NEAR_PERCENT = 90.0
 # Shorter bars could not be told from nothing.
@@ -51,6 +52,21 @@ def of_bin(value: int, biggest: int, index: int) -> Bar:
 def of_change(value: int, biggest: int) -> Bar:
     """A change against the biggest one, up or down; the tone says which."""
     return Bar(_width(abs(value), biggest), "shrunk" if value < 0 else "grown")
+
+
+def with_shares(rows: list[Row]) -> list[Row]:
+    """Rows of totals, each with its bar and its percent of the whole."""
+    total = sum(row["alloc_bytes"] for row in rows)
+    biggest = max((row["alloc_bytes"] for row in rows), default=0)
+    for row in rows:
+        row["bar"] = of_share(row["alloc_bytes"], biggest)
+        row["percent"] = percent(row["alloc_bytes"], total)
+    return rows
+
+
+def percent(part: int, whole: int) -> float | None:
+    """A part in percent; None of nothing."""
+    return 100 * part / whole if whole else None
 
 
 def age_tone(index: int | None) -> str:

@@ -38,5 +38,5 @@ def account(request: Request) -> Caller:
 
 Account = Annotated[Caller, Depends(account)]
 
-# PostgreSQL's text cannot hold the character NUL.
-Name = Annotated[str | None, Query(max_length=256, pattern=r"^[^\x00]*$")]
+# PostgreSQL's text cannot hold the character NUL. A name of 255 odd bytes is four times as long.
+Name = Annotated[str | None, Query(max_length=1100, pattern=r"^[^\x00]*$")]

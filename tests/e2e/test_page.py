@@ -1,4 +1,4 @@
-"""The first page in a real browser, served by a real `datamgr web`."""
+"""The pages in a real browser, served by a real `datamgr web`."""
 
 import re
 from collections.abc import Iterator
@@ -53,6 +53,11 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     assert complaints == []
 
 
+def goto(page: Page, path: str) -> None:
+    """Open another page of the same server."""
+    page.goto("/".join(page.url.split("/")[:3]) + path)
+
+
 def bar_widths(page: Page, section: str) -> list[float]:
     """Lengths of the bars of a section in parts of their tracks, as painted."""
     widths: list[float] = page.locator(f"section[aria-labelledby={section}] .bar").evaluate_all(
@@ -71,7 +76,7 @@ def test_the_page_shows_bars_with_their_numbers(
     """lux: 3 MiB and little more of 10 MiB; 4 inodes of 100. cosmo: over 3 MiB; 4 of 100."""
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", address)
     with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
-        expect(page.get_by_role("heading", level=1)).to_have_text("Storage usage")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Projects")
         projects = page.get_by_role("table").first
         cosmo, lux = (projects.get_by_role("row").filter(has_text=n) for n in ("cosmo", "lux"))
         expect(cosmo).to_contain_text("over quota")
@@ -82,6 +87,7 @@ def test_the_page_shows_bars_with_their_numbers(
         assert cosmo_inodes == pytest.approx(0.04, abs=0.002)
         assert lux_bytes == pytest.approx(0.30, abs=0.01)
         assert lux_inodes == pytest.approx(0.03, abs=0.002)
+        goto(page, "/usage")
         assert bar_widths(page, "files")[0] == pytest.approx(1.0)
         biggest = page.get_by_role("table").filter(has_text="snap_001.hdf5")
         expect(biggest.get_by_role("row").filter(has_text="snap_001")).to_contain_text(
@@ -96,56 +102,96 @@ def test_the_token_leaves_the_address_and_links_work_without_it(
 ) -> None:
     with opened(browser, address) as page:
         assert "token" not in page.url
-        page.get_by_role("link", name="last read").click()
-        assert "basis=atime" in page.url
-        expect(page.get_by_role("link", name="last read")).to_have_attribute("aria-current", "true")
         page.get_by_role("link", name="lux").first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Project lux")
+        page.get_by_role("link", name="last read").click()
+        expect(page.get_by_role("link", name="last read")).to_have_attribute("aria-current", "true")
         assert "basis=atime" in page.url
         page.get_by_role("link", name="All projects").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Storage usage")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Projects")
+
+
+def test_sorting_filter_and_details_stay_on_the_page(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    """With scripts nothing is loaded anew, and focus and typed words stay; without, all works."""
+    with opened(browser, address) as page:
+        page.evaluate("window.mark = 'same page'")
+        page.get_by_role("link", name="name", exact=True).click()
+        page.wait_for_url("**/?sort=name")
+        projects = page.get_by_role("table").first.get_by_role("rowheader")
+        expect(projects.first).to_contain_text("(no project)")
+        page.get_by_label("Filter").press_sequentially("lux")
+        expect(projects).to_have_count(1)
+        expect(page.get_by_label("Filter")).to_be_focused()
+        expect(page.get_by_label("Filter")).to_have_value("lux")
+        page.get_by_role("link", name="Usage details of lux").click()
+        expect(page.get_by_role("table", name="Usage by user")).to_contain_text("root")
+        expect(page.get_by_role("link", name="Hide usage details")).to_be_focused()
+        assert page.evaluate("window.mark") == "same page"
+        page.go_back()
+        expect(page.get_by_role("table", name="Usage by user")).to_have_count(0)
+        assert page.evaluate("window.mark") == "same page"
+    with opened(browser, address, java_script_enabled=False) as page:
+        page.get_by_label("Filter").fill("lux")
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_role("table").first).not_to_contain_text("cosmo")
+        page.get_by_role("link", name="Usage details of lux").click()
+        expect(page.get_by_role("table", name="Usage by group")).to_contain_text("root")
 
 
 def test_it_works_without_scripts(scanned: Path, browser: Browser, address: str) -> None:
     with opened(browser, address, java_script_enabled=False) as page:
         expect(page.get_by_role("table").first).to_contain_text("cosmo")
         expect(page.locator(".bar.over")).to_be_visible()
+        page.get_by_role("link", name="all projects together").click()
         page.get_by_role("link", name="Show the directories that grew").click()
         growth = page.get_by_role("region", name="Growth since the scan before")
         expect(growth).to_contain_text("/lux")
+        page.get_by_role("link", name="All projects").click()
         page.get_by_role("link", name="cosmo").first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Project cosmo")
 
 
-def test_nothing_scrolls_sideways(scanned: Path, browser: Browser, address: str) -> None:
+PAGES = ("/?details=cfs%2Flux", "/usage?directories=true", "/usage?filesystem=cfs&project=lux")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_scrolls_sideways(scanned: Path, browser: Browser, address: str, path: str) -> None:
     """Not even on a small phone, with a path of 200 characters and no slash."""
-    with opened(browser, address + "&directories=true") as page:
+    with opened(browser, address) as page:
+        goto(page, path)
+        tables = page.get_by_role("table").count()
         for width in (320, 390, 700, 820, 1280):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") == width
-            outside = page.locator("td, tbody th, .bar, .tiles div").evaluate_all(
+            outside = page.locator("td, tbody th, .bar, .tiles div, svg").evaluate_all(
                 "(found, width) => found.filter(e => e.getBoundingClientRect().right > width)"
                 ".map(e => e.outerHTML)",
                 width,
             )
             assert outside == []
             # Rows that became blocks are still a table.
-            assert page.get_by_role("table").count() == 8
-            expect(page.get_by_role("rowheader", name="cosmo").first).to_be_visible()
+            assert page.get_by_role("table").count() == tables > 0
 
 
+@pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(scanned: Path, browser: Browser, address: str, scheme: str) -> None:
+def test_text_stands_out(
+    scanned: Path, browser: Browser, address: str, scheme: str, path: str
+) -> None:
     with opened(browser, address, color_scheme=scheme) as page:
+        goto(page, path)
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
         contrasts = page.evaluate(CONTRASTS)
-        assert len(contrasts) > 100
+        assert len(contrasts) > 40
         assert [found for found in contrasts if found[0] < 4.5] == []
 
 
 def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) -> None:
     with opened(browser, address) as page:
+        goto(page, "/usage")
         row = page.get_by_role("row").filter(has_text="fdp.exe")
         expect(row.first).to_contain_text(
             "<script>document.title='owned'<script>\\n\\xff\\u202efdp"
@@ -154,19 +200,21 @@ def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) 
         assert page.locator("script").count() == 1
 
 
+@pytest.mark.parametrize("path", PAGES)
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(
-    scanned: Path, browser: Browser, address: str
+    scanned: Path, browser: Browser, address: str, path: str
 ) -> None:
     with opened(browser, address) as page:
+        goto(page, path)
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-        reached = set()
-        for _ in range(page.get_by_role("link").count()):
+        reached = 0
+        for _ in range(page.locator("a, input, button, summary, select").count()):
             outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
             assert outline == "solid"
-            reached.add(page.evaluate("document.activeElement.textContent.trim()"))
+            reached += 1
             page.keyboard.press("Tab")
-        assert {"cosmo", "lux", "last read", "100", "Show the directories that grew"} <= reached
+        assert reached > 5
 
 
 def test_before_the_first_scan_it_says_what_to_do(browser: Browser, address: str) -> None:

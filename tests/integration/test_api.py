@@ -239,7 +239,7 @@ def test_the_printed_address_signs_a_browser_in(stranger: httpx.Client, scanned:
     assert "SameSite=strict" in cookie
     assert "Path=/" in cookie
     assert TOKEN not in first.text
-    assert stranger.get("/?basis=atime").status_code == 200
+    assert stranger.get("/?sort=name").status_code == 200
     assert stranger.get("/api/v1/scans").status_code == 200
 
 
@@ -282,7 +282,7 @@ def test_every_answer_carries_the_security_headers(
         raise RuntimeError("a secret of the inside")
 
     style = re.findall(r'href="(/static/\w+/dashboard.css)"', client.get("/").text)[0]
-    answers = [client.get(p) for p in ("/", "/api/v1/scans", style, "/nosuch", "/?basis=bogus")]
+    answers = [client.get(p) for p in ("/", "/api/v1/scans", style, "/nosuch", "/?sort=bogus")]
     answers += [stranger.get("/"), client.post("/"), client.get("/", headers={"Host": "x"})]
     monkeypatch.setattr(queries, "scans", broken)
     with caplog.at_level(logging.CRITICAL):
@@ -376,11 +376,17 @@ def test_the_page_says_what_uses_how_much(
     assert "of 3.0 MiB" in words
     assert "4 of 8 50 %" in words
     assert "over quota" in words
-    assert "1 of 1 projects" in words
+    assert "1 of 1 with a quota" in words
     assert "scanned just now" in words
     assert "everything counted" in words
     assert 'class="bar over"' in page
     assert page.count('class="cap"') == 1
+    assert "one scan so far needs 4 scans" in words
+    assert "style=" not in page
+    assert "<script>" not in page
+
+    page = client.get("/usage").text
+    words = text_of(page)
     assert "/cosmo/runs/snap_001.hdf5" in words
     assert 'class="bar age-6"' in page  # 800 days
     assert 'class="bar age-2"' in page  # 40 days
@@ -391,28 +397,27 @@ def test_the_page_says_what_uses_how_much(
 
 
 def test_one_project_is_shown_alone(client: httpx.Client, scanned: Path) -> None:
-    words = text_of(client.get("/?project=lux").text)
+    words = text_of(client.get("/usage?project=lux").text)
     assert "Project lux" in words
     assert "run1.h5" in words
     assert "cosmo" not in words
-    missing = client.get("/?project=nosuch")
+    missing = client.get("/usage?project=nosuch")
     assert missing.status_code == 404
     assert "there is no project" in missing.text
 
 
 def test_links_keep_what_was_chosen(client: httpx.Client, scanned: Path) -> None:
-    page = client.get("/?project=lux&basis=ctime&top=50").text
-    links = re.findall(r'href="(/\?[^"]*)"', page)
-    assert "/?project=lux&amp;basis=atime&amp;top=50#age" in links
-    assert "/?project=lux&amp;basis=ctime&amp;top=20#age" in links
-    assert "/?basis=ctime&amp;top=50" in links  # all projects
+    page = client.get("/usage?project=lux&basis=ctime&top=50").text
+    links = re.findall(r'href="(/usage\?[^"]*)"', page)
+    assert "/usage?project=lux&amp;basis=atime&amp;top=50#age" in links
+    assert "/usage?project=lux&amp;basis=ctime&amp;top=20#age" in links
 
 
 def test_ages_follow_the_chosen_time(client: httpx.Client, scanned: Path) -> None:
     """Everything was made a moment ago, whatever time of modification it was given."""
-    by_content = text_of(client.get("/?basis=mtime").text)
+    by_content = text_of(client.get("/usage").text)
     assert "over 2 years 3.0 MiB 60 % 1 " in by_content  # of 5 MiB
-    by_change = text_of(client.get("/?basis=ctime").text)
+    by_change = text_of(client.get("/usage?basis=ctime").text)
     assert "over 2 years 0 B 0.0 % 0 " in by_change
 
 
@@ -422,7 +427,7 @@ def test_growth_appears_with_the_second_scan(
     write(os.fsencode(scanned) + b"/lux/raw/run2.h5", 2 * MIB)
     (scanned / "cosmo/runs/snap_001.hdf5").unlink()
     scan.run(settings, database, scan.ScanRequest("cfs", [os.fsencode(scanned)], workers=1))
-    words = text_of(client.get("/?directories=true").text)
+    words = text_of(client.get("/usage?directories=true").text)
     assert "+2.0 MiB +1" in words
     assert "−3.0 MiB −1" in words
     assert f"{scanned}/lux/raw +2.0 MiB" in words
@@ -435,23 +440,12 @@ def test_hostile_names_are_harmless(
     (tree / evil).mkdir()
     scan.run(settings, database, scan.ScanRequest("cfs", [os.fsencode(tree)], workers=1))
     page = client.get("/").text
+    assert "\u202e" not in page
+    link = re.findall(r'href="(/usage\?filesystem=cfs&amp;project=%3Cimg[^"]*)"', page)[0]
+    assert client.get(link.replace("&amp;", "&")).status_code == 200
+    page += client.get("/usage").text
     assert "\\xff\\n&lt;script&gt;alert(1)&lt;/<wbr>" not in page  # a name has no slash
     assert "bad\\xff\\n&lt;script&gt;alert(1)" in page
     assert "<img src=x" not in page
     assert "\u202e" not in page
     assert "\\u202e" in page
-    link = re.findall(r'href="(/\?project=%3Cimg[^"]*)"', page)[0]
-    assert client.get(link.replace("&amp;", "&")).status_code == 200
-
-
-def test_a_project_is_found_by_name_when_not_all_are_shown(
-    client: httpx.Client, settings: Settings, database: Database, tree: Path
-) -> None:
-    for number in range(12):
-        (tree / f"project{number}").mkdir()
-    scan.run(settings, database, scan.ScanRequest("cfs", [os.fsencode(tree)], workers=1))
-    page = client.get("/").text
-    assert "The biggest 10 of 15 are shown." in text_of(page)
-    assert '<option value="project9">' in page
-    assert "project9</bdi>" not in page
-    assert "project9</bdi>" in client.get("/?top=20").text
