@@ -56,6 +56,7 @@ def main() -> None:
     files = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     try:
+        kernel.stand_in_descriptors()
         left = kernel.drop_privileges(policy.account, kernel.EXECUTOR_CAPS)
     except OSError as error:
         sys.exit(f"the privileged process does not start: {error.strerror}")

@@ -9,8 +9,8 @@ class SkippedError(Exception):
     """An entry that the policy leaves alone; the text is its reason."""
 
 
-class UnlikeError(Exception):
-    """The kernel took a change and made something else of it."""
+class FailedError(Exception):
+    """An entry that is not what it has to be, before or after its change; the text says why."""
 
 
 class StoppedError(Exception):

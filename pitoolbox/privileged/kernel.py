@@ -32,6 +32,7 @@ _AT_EMPTY_PATH = 0x1000
 _STATX_BASIC = 0x7FF
 _STATX = struct.Struct("=8xQIIIH2xQ56xqI28xII")  # as far as `Status` needs it
 _Statx = ctypes.c_char * 256
+_place = [b"/proc/self/fd/"]
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
 _RESOLVE = _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH
 
@@ -100,7 +101,13 @@ def change_mode(fd: int, mode: int) -> None:
 
 def proc_path(fd: int) -> bytes:
     """A path that stands for an open descriptor, for the calls that know no descriptor."""
-    return b"/proc/self/fd/%d" % fd
+    return b"%s%d" % (_place[0], fd)
+
+
+def stand_in_descriptors() -> None:
+    """Make the descriptors the working directory of this process: halves what a path costs."""
+    os.chdir(_place[0] or ".")
+    _place[0] = b""
 
 
 def drop_privileges(account: tuple[int, int] | None, keep: Iterable[int]) -> list[int]:

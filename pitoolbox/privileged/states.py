@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pitoolbox.privileged import checks, kernel
-from pitoolbox.privileged.errors import SkippedError, UnlikeError
+from pitoolbox.privileged.errors import FailedError, SkippedError
 
 Found = os.stat_result | kernel.Status
 _ACCESS_ACL = "system.posix_acl_access"
@@ -174,7 +174,7 @@ def apply(fd: int, before: State, after: State, changed_ns: int) -> None:
 
     The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
     mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged,
-    and UnlikeError when the kernel does something else than asked without saying so.
+    and FailedError when the kernel does something else than asked without saying so.
     """
     found = os.fstat(fd)
     with_mode = before.mode != after.mode
@@ -198,7 +198,7 @@ def apply(fd: int, before: State, after: State, changed_ns: int) -> None:
         kernel.change_mode(fd, after.mode)
     # A setgid bit goes without a word where the right to set it is missing.
     if after.mode & 0o6000 and state_of(os.fstat(fd), after.acl) != after:
-        raise UnlikeError("the file system made something else of it")
+        raise FailedError("the file system made something else of it")
 
 
 def is_untouched(fd: int, before: State) -> bool:

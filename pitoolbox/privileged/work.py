@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pitoolbox.privileged import checks, kernel, policy, states
-from pitoolbox.privileged.errors import SkippedError, StoppedError, UnlikeError
+from pitoolbox.privileged.errors import FailedError, SkippedError, StoppedError
 from pitoolbox.privileged.policy import Order
 from pitoolbox.privileged.states import Found, State
 
@@ -152,7 +152,7 @@ class Work:
                 states.apply(fd, before, after, changed_ns)
             except SkippedError as reason:
                 left.append((number, "skipped", str(reason), False))
-            except UnlikeError as reason:
+            except FailedError as reason:
                 left.append((number, "failed", str(reason), True))
             except OSError as error:
                 touched = not states.is_untouched(fd, before)
@@ -217,7 +217,7 @@ class Work:
                     os.close(fd)
         except SkippedError as reason:
             self._issue(path, "skipped", str(reason))
-        except UnlikeError as reason:
+        except FailedError as reason:
             self._issue(path, "failed", str(reason))
         except OSError as error:
             self._note(path, error)
@@ -251,7 +251,7 @@ class Work:
                 finally:
                     os.close(again)
             if (listed.st_dev, listed.st_ino) != (found.st_dev, found.st_ino):
-                raise SkippedError("it was replaced in the same moment")
+                raise FailedError("it was replaced in the same moment")
             return max(found.st_nlink, listed.st_nlink)
         return 1
 
