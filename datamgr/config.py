@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from datamgr.config_nightly import AlertSettings, NightlySettings
 from datamgr.config_pitoolbox import PitoolboxSettings
+from datamgr.config_tier import TierSettings
 from datamgr.config_types import AbsolutePath, Seconds, Section, absolute
 from datamgr.errors import InvalidError, NotFoundError
 
@@ -145,6 +146,9 @@ class Settings(BaseSettings):
     nightly: NightlySettings = NightlySettings()
     alerts: AlertSettings = AlertSettings()
     pitoolbox: PitoolboxSettings = PitoolboxSettings()
+    tier: dict[str, TierSettings] = Field(
+        default_factory=dict, description="Managed roots by name, see `[tier.NAME]`."
+    )
     up: UpSettings = UpSettings()
 
     @classmethod

@@ -33,6 +33,9 @@ def config_page() -> str:
             for key, inner in _repeated(section).items():
                 parts.append(f"\n### `[[{name}.{key}]]`\n\n{(inner.__doc__ or '').strip()}\n\n")
                 parts.append(_table(inner, list(inner.model_fields)))
+    for name, inner in _named(Settings).items():
+        parts.append(f"\n## `[{name}.NAME]`\n\n{(inner.__doc__ or '').strip()}\n\n")
+        parts.append(_table(inner, list(inner.model_fields)))
     return "".join(parts)
 
 
@@ -46,6 +49,14 @@ def _repeated(section: type[Section]) -> dict[str, type[Section]]:
         name: typing.get_args(field.annotation) for name, field in section.model_fields.items()
     }
     return {name: args[0] for name, args in items.items() if args and _is_section(args[0])}
+
+
+def _named(model: type[Settings]) -> dict[str, type[Section]]:
+    """The settings that are tables by a name that the site gives, with the model of one."""
+    items = {name: typing.get_args(field.annotation) for name, field in model.model_fields.items()}
+    return {
+        name: args[1] for name, args in items.items() if len(args) == 2 and _is_section(args[1])
+    }
 
 
 def _table(model: type, names: list[str]) -> str:

@@ -10,6 +10,7 @@ from datamgr import audit, catalog, migrations, quotas, tasks
 from datamgr.db import Base, Database
 from pitoolbox.models import PermChange
 from scanners import alerts, models
+from tiering.models import TierFile
 
 HEAD_OF = "datamgr:migrations"
 # What declares tables has to be loaded to be compared.
@@ -21,6 +22,7 @@ DECLARING = (
     quotas.QuotaReport,
     alerts.AlertState,
     PermChange,
+    TierFile,
 )
 
 
