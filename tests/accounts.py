@@ -5,6 +5,7 @@ import itertools
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class People:
-    """A project's two groups with two members, a group that is not its own, and a stranger."""
+    """A project's people.
+
+    PI and member are in `group`, the PI alone in `second_group`, the stranger in `other_group`.
+    """
 
     group: str
     second_group: str
@@ -70,25 +74,36 @@ def team() -> Iterator[Team]:
 
 @contextmanager
 def people() -> Iterator[People]:
-    """Names that no other test process has."""
+    """Names that no other test process has, taken away again whatever happens."""
     mark = f"dm{os.getpid()}x{next(_numbers)}"
     made = People(*(f"{mark}{letter}" for letter in "gihpms"))
-    groups = (made.group, made.second_group, made.other_group)
-    for group in groups:
-        run("groupadd", group)
+    users = (made.pi, made.member, made.stranger)
+    members = {
+        made.group: [made.pi, made.member],
+        made.second_group: [made.pi],
+        made.other_group: [made.stranger],
+    }
     try:
-        for name in (made.pi, made.member, made.stranger):
-            run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
-        for name in (made.pi, made.member):
-            run("usermod", "--append", "--groups", f"{made.group},{made.second_group}", name)
-        run("usermod", "--append", "--groups", made.other_group, made.pi)
+        for group in members:
+            _change("groupadd", group)
+        for user in users:
+            _change("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", user)
+        for group, names in members.items():
+            _change("gpasswd", "-M", ",".join(names), group)
         yield made
     finally:
-        for name in (made.pi, made.member, made.stranger):
-            subprocess.run(["userdel", name], capture_output=True, check=False)
-        for group in groups:
-            subprocess.run(["groupdel", group], capture_output=True, check=False)
+        for user in users:
+            _change("userdel", user, check=False)
+        for group in members:
+            _change("groupdel", group, check=False)
 
 
-def run(*argv: str) -> None:
-    subprocess.run(argv, check=True, capture_output=True)
+def _change(*argv: str, check: bool = True) -> None:
+    """Run one of the tools that lock the files of accounts, for which another test may wait."""
+    for _ in range(50):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if "lock" not in done.stderr:
+            break
+        time.sleep(0.2)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{argv[0]}: {done.stderr}")

@@ -19,7 +19,7 @@ from pitoolbox.executor import (
     Row,
     default_account,
 )
-from tests.teams import Team
+from tests.accounts import Team
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 

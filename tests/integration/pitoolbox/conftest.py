@@ -14,15 +14,15 @@ from datamgr.config_pitoolbox import PitoolboxSettings
 from datamgr.db import Database
 from datamgr.identity import Caller, Role
 from pitoolbox.executor import Executor
-from tests import accounts, mounts, permissions, teams
+from tests import accounts, mounts, permissions
 
 ROOT = Caller("root", 0, frozenset(), Role.STAFF)
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[teams.Team]:
+def team() -> Iterator[accounts.Team]:
     """Ada and bob of the project, eve who is not; real accounts."""
-    with teams.team() as made:
+    with accounts.team() as made:
         yield made
 
 

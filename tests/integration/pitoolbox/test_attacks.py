@@ -16,7 +16,7 @@ import pytest
 
 from pitoolbox.executor import Executor, Order
 from tests import meddler, mounts, permissions
-from tests.teams import Team
+from tests.accounts import Team
 
 pytestmark = [mounts.needs_root, pytest.mark.root, pytest.mark.soak]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pitoolbox.executor import Executor
 from tests import acls, mounts, permissions, trees
-from tests.teams import Team
+from tests.accounts import Team
 
 pytestmark = [mounts.needs_root, pytest.mark.root]
 

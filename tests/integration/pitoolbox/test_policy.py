@@ -24,7 +24,7 @@ from pitoolbox.executor import Answer, Executor, Issue, Report, Row
 from pitoolbox.privileged import states
 from pitoolbox.privileged.errors import SkippedError
 from tests import acls, mounts, permissions
-from tests.teams import Team
+from tests.accounts import Team
 
 pytestmark = [mounts.needs_root, pytest.mark.root]
 
