@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from datamgr.errors import InvalidError
 
 Basis = Literal["atime", "mtime", "ctime"]
+Measure = Literal["bytes", "inodes"]
+MEASURES = {"bytes": "space", "inodes": "inodes"}
 BASES = {"atime": "last read", "mtime": "content changed", "ctime": "anything changed"}
 TOPS = (10, 20, 50, 100)
 
@@ -43,6 +45,28 @@ class Choice:
             for name, value in shown.items()
             if name not in without and value not in (None, "", defaults[name])
         ]
+
+
+@dataclass(frozen=True)
+class UsageChoice(Choice):
+    """Of which project what is shown; None means all.
+
+    `user` means what this account owns, `parents` directories that have listed ones in them,
+    `since` a date, `at` the directory of the map, `directories` those that grew.
+    """
+
+    PAGE: ClassVar[str] = "/usage"
+
+    filesystem: str | None = None
+    project: str | None = None
+    user: str = ""
+    basis: Basis = "mtime"
+    top: int = TOPS[0]
+    parents: bool = False
+    measure: Measure = "bytes"
+    since: str = ""
+    directories: bool = False
+    at: str = ""
 
 
 def encode_path(path: bytes) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import orm
 
-from dashboard import charts, choices, downloads, outlook, rendering, usage
+from dashboard import charts, choices, downloads, outlook, rendering
 from datamgr import db
 from datamgr.api.deps import ReadSession
 from scanners import queries, record, weekly
@@ -65,7 +65,7 @@ def home(
     _add_bars(shown, every)
     _add_outlooks(session, shown)
     for row in shown:
-        row["link"] = usage.UsageChoice(row["filesystem"], row["project"]).url()
+        row["link"] = choices.UsageChoice(row["filesystem"], row["project"]).url()
         row["key"] = f"{row['filesystem']}/{row['project']}"
         row["owners"] = _owners(session, visible, row) if row["key"] == details else None
     values = {

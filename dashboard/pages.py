@@ -5,12 +5,13 @@ from pathlib import PurePath
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from dashboard import home, rendering, usage
+from dashboard import browse, home, rendering, usage
 from datamgr.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 router.include_router(home.router)
 router.include_router(usage.router)
+router.include_router(browse.router)
 
 
 @router.get("/static/{version}/{file}")

@@ -1,17 +1,17 @@
 """What a project holds, or all of them together: what is big, how old it is, and whose."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import replace
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import orm
 
-from dashboard import charts, choices, rendering
-from dashboard.choices import BASES, TOPS, Basis
-from datamgr.api.deps import Name, ReadSession
-from scanners import ages, growth, queries, record
+from dashboard import browse_links, charts, choices, downloads, rendering, sections
+from dashboard.choices import BASES, MEASURES, TOPS, Basis, Measure, UsageChoice
+from datamgr.api.deps import Account, Name, ReadSession
+from datamgr.errors import InvalidError, NotFoundError
+from scanners import ages, growth, leaders, queries, record
 from scanners.queries import Row, Selection
 from scanners.routes import Visible
 from scanners.visibility import Visibility
@@ -19,136 +19,116 @@ from scanners.visibility import Visibility
 router = APIRouter(include_in_schema=False)
 
 OWNERS = ("user", "group")
-YEAR_S = 365 * ages.DAY_S
+What = Literal["directories", "files", "ages", "user", "group", "trend", "growth"]
+Text = Annotated[str, Query(max_length=6000, pattern=r"^[^\x00]*$")]
 
 
-@dataclass(frozen=True)
-class UsageChoice(choices.Choice):
-    """Of which project what is shown; None means all."""
+def _choice(  # noqa: PLR0913, PLR0917  one parameter for each choice
+    filesystem: Name = None,
+    project: Name = None,
+    user: Text = "",
+    basis: Basis = "mtime",
+    top: Annotated[int, Query(ge=1, le=100)] = TOPS[0],
+    parents: bool = False,
+    measure: Measure = "bytes",
+    since: Text = "",
+    directories: bool = False,
+    at: Text = "",
+) -> UsageChoice:
+    return UsageChoice(
+        filesystem or None, project or None, user.strip(), basis, top, parents, measure, since,
+        directories, at,
+    )  # fmt: skip
 
-    PAGE: ClassVar[str] = "/usage"
 
-    filesystem: str | None = None
-    project: str | None = None
-    basis: Basis = "mtime"
-    top: int = TOPS[0]
-    directories: bool = False
+Chosen = Annotated[UsageChoice, Depends(_choice)]
 
 
 @router.get("/usage", response_class=HTMLResponse)
-def usage(
-    session: ReadSession,
-    visible: Visible,
-    filesystem: Name = None,
-    project: Name = None,
-    basis: Basis = "mtime",
-    top: Annotated[int, Query(ge=1, le=100)] = TOPS[0],
-    directories: bool = False,
-) -> HTMLResponse:
+def usage(session: ReadSession, visible: Visible, caller: Account, choice: Chosen) -> HTMLResponse:
     """Usage of all projects, or of one."""
-    choice = UsageChoice(filesystem or None, project or None, basis, top, directories)
-    selection = Selection(choice.filesystem, choice.project)
-    projects = _projects(session, visible, selection)
+    of_all = Selection(choice.filesystem, choice.project)
+    selection = replace(of_all, user=choice.user or None)
+    projects = sections.projects(session, visible, of_all)
+    shown = {row["filesystem"] for row in projects["rows"]}
+    owners = {owner: sections.owners(session, visible, of_all, owner) for owner in OWNERS}
+    for row in owners["user"]:
+        row["link"] = choice.url("biggest", user=row["user"])
+    biggest = sections.biggest(session, visible, selection, choice)
+    for row in biggest["directories"]:
+        row["link"] = browse_links.to(row["path"])
+    for row in biggest["files"]:
+        row["link"] = browse_links.to(row["path"].rpartition(b"/")[0] or b"/")
+    scans = [row for row in queries.scans(session) if row["current"]]
     values = {
         "choice": choice,
         "bases": BASES,
         "tops": TOPS,
+        "measures": MEASURES,
+        "me": caller.username,
         "bins": [(charts.age_tone(index), age.name) for index, age in enumerate(ages.BINS)],
         "reasons": record.REASONS,
-        "scans": [
-            row
-            for row in queries.scans(session)
-            if row["current"] and row["filesystem"] in {p["filesystem"] for p in projects["rows"]}
-        ],
+        "scans": [row for row in scans if row["filesystem"] in shown],
         "projects": projects,
-        "histogram": _histogram(session, visible, selection, choice),
-        "biggest": _biggest(session, visible, selection, choice),
-        "owners": {owner: _owners(session, visible, selection, owner) for owner in OWNERS},
-        "growth": _growth(session, visible, selection, choice),
+        "histogram": sections.histogram(session, visible, selection, choice.basis),
+        "biggest": biggest,
+        "owners": owners,
+        "growth": sections.growth_since(session, visible, of_all, choice),
+        "trends": [],
+        "map": None,
     }
+    if choice.project:
+        values["trends"] = sections.trends(session, visible, of_all, choice.measure)
+        values["map"] = _map(session, visible, choice, projects["rows"][0])
     return HTMLResponse(rendering.page("usage.html", values))
 
 
-def _projects(session: orm.Session, visible: Visibility, selection: Selection) -> Row:
-    """The projects with their bars, and what they sum up to."""
-    rows = queries.projects(session, visible, selection)
-    biggest = {key: max((row[key] for row in rows), default=0) for key in ("alloc_bytes", "inodes")}
-    for row in rows:
-        row["bytes_bar"] = charts.of_quota(
-            row["alloc_bytes"], row["quota_bytes"], biggest["alloc_bytes"]
-        )
-        row["inodes_bar"] = charts.of_quota(row["inodes"], row["quota_inodes"], biggest["inodes"])
-    return {
-        "rows": rows,
-        "alloc_bytes": sum(row["alloc_bytes"] for row in rows),
-        "files": sum(row["files"] for row in rows),
-        "directories": sum(row["directories"] for row in rows),
-        "number": sum(1 for row in rows if row["number"] > 0),
-        "with_quota": sum(1 for row in rows if row["quota_bytes"] or row["quota_inodes"]),
-    }
+@router.get("/usage/{what}.csv")
+def usage_csv(session: ReadSession, visible: Visible, choice: Chosen, what: What) -> Response:
+    """The rows of one part of the page, all of them where it shows the first."""
+    of_all = Selection(choice.filesystem, choice.project)
+    selection = replace(of_all, user=choice.user or None)
+    rows: list[Row]
+    if what == "directories":
+        rows = leaders.directories(session, visible, selection, choice.top, parents=choice.parents)
+    elif what == "files":
+        rows = queries.top_files(session, visible, selection, choice.top)
+    elif what == "ages":
+        rows = queries.ages_of_files(session, visible, selection, choice.basis)
+    elif what == "trend":
+        if not choice.project:
+            raise InvalidError("a trend is that of one project; follow a link")
+        series = sections.trends(session, visible, of_all, choice.measure)
+        rows = [row for one in series for row in one["rows"]]
+    elif what == "growth":
+        since = sections.since_of(choice.since)
+        pairs = growth.scan_pairs(session, visible, of_all, since)
+        rows = [
+            {"project": None, "user": None, "path": None, "since": pair["old_at"], **row}
+            for pair in pairs
+            for row in growth.changes(session, visible, pair, of_all, 10_000)
+        ]
+    else:
+        rows = queries.by_owner(session, visible, of_all, what)
+    return downloads.csv(f"usage-{what}", downloads.COLUMNS[what], rows)
 
 
-def _histogram(
-    session: orm.Session, visible: Visibility, selection: Selection, choice: UsageChoice
-) -> Row:
-    """Files by age with their bars, and the share of what is older than a year."""
-    rows = queries.ages_of_files(session, visible, selection, choice.basis)
-    total = sum(row["alloc_bytes"] for row in rows)
-    biggest = max(row["alloc_bytes"] for row in rows)
-    for row in rows:
-        row["bar"] = charts.of_bin(row["alloc_bytes"], biggest, row["bin"])
-        row["percent"] = charts.percent(row["alloc_bytes"], total)
-    old = sum(row["alloc_bytes"] for row in rows if (row["below_s"] or YEAR_S + 1) > YEAR_S)
-    return {"rows": rows, "old_bytes": old, "old_percent": charts.percent(old, total)}
-
-
-def _biggest(
-    session: orm.Session, visible: Visibility, selection: Selection, choice: UsageChoice
-) -> list[Row]:
-    """The biggest directories and files, with bars coloured by age."""
-    found: dict[str, Callable[[orm.Session, Visibility, Selection, int], list[Row]]] = {
-        "directories": queries.top_directories,
-        "files": queries.top_files,
-    }
-    lists = []
-    for what, find in found.items():
-        rows = find(session, visible, selection, choice.top)
-        biggest = max((row["alloc_bytes"] for row in rows), default=0)
-        for row in rows:
-            row["age_s"] = row[f"{choice.basis}_age_s"]
-            row["bar"] = charts.of_age(row["alloc_bytes"], biggest, row["age_s"])
-        lists.append({"what": what, "rows": rows})
-    return lists
-
-
-def _owners(
-    session: orm.Session, visible: Visibility, selection: Selection, owner: str
-) -> list[Row]:
-    """Users or groups with their bars and their part of the whole."""
-    return charts.with_shares(queries.by_owner(session, visible, selection, owner))
-
-
-def _growth(
-    session: orm.Session, visible: Visibility, selection: Selection, choice: UsageChoice
-) -> list[Row]:
-    """What changed since the scan before, for each file system that has one."""
-    found = []
-    for pair in growth.scan_pairs(session, visible, selection):
-        changes = {"project": growth.by_project(session, visible, pair, selection)}
-        # Compares every directory of two scans, which may take a while: only when asked for.
-        if choice.directories:
-            changes["directory"] = growth.by_directory(
-                session, visible, pair, selection, choice.top
-            )
-        tables = {kind: _changed(rows) for kind, rows in changes.items()}
-        grown = sum(row["grown_bytes"] for row in changes["project"])
-        found.append({**pair, "tables": tables, "grown_bytes": grown})
+def _map(
+    session: orm.Session, visible: Visibility, choice: UsageChoice, project: Row
+) -> Row | None:
+    """The map of the chosen directory, or of the project's; None where there is nothing to show."""
+    path = choices.decode_path(choice.at) if choice.at else project["path"]
+    if path is None:
+        return None
+    try:
+        found = sections.treemap_of(session, visible, path, choice)
+    except NotFoundError:
+        # The totals of a project are visible also where its top may not be listed.
+        if choice.at:
+            raise
+        return None
+    above = path.rpartition(b"/")[0]
+    inside = project["path"] is not None and path != project["path"]
+    found["up"] = choice.url("map", at=choices.encode_path(above)) if inside and above else None
+    found["browse"] = browse_links.to(path)
     return found
-
-
-def _changed(rows: list[Row]) -> list[Row]:
-    rows = [row for row in rows if row["grown_bytes"] or row["grown_inodes"]]
-    biggest = max((abs(row["grown_bytes"]) for row in rows), default=0)
-    for row in rows:
-        row["bar"] = charts.of_change(row["grown_bytes"], biggest)
-    return rows

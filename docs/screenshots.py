@@ -112,11 +112,17 @@ def shoot(browser: Browser, address: str, page: str, image: Path) -> None:
             tab = context.new_page()
             tab.goto(f"{root}{page}{separator}{token}")
             suffix = "" if scheme == "light" else "-dark"
-            tab.screenshot(path=f"{image}{size}{suffix}.png", full_page=bool(size))
+            tab.screenshot(
+                path=f"{image}{size}{suffix}.png", full_page=bool(size) or "--full" in sys.argv
+            )
             context.close()
 
 
-PAGES = {"home": "/?details=usr%2Flib"}
+PAGES = {
+    "home": "/?details=usr%2Flib",
+    "browse": "/browse?at=L3Vzci9saWI",
+    "project": "/usage?filesystem=usr&project=lib",
+}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images"), PAGES)

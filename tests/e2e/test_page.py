@@ -54,8 +54,13 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
 
 
 def goto(page: Page, path: str) -> None:
-    """Open another page of the same server."""
-    page.goto("/".join(page.url.split("/")[:3]) + path)
+    """Open another page of the same server; BROWSE is the listing of the project lux."""
+    if path == "BROWSE":
+        page.get_by_role("link", name="lux").first.click()
+        page.get_by_role("link", name="Browse the files").click()
+        page.wait_for_url("**/browse*")
+    else:
+        page.goto("/".join(page.url.split("/")[:3]) + path)
 
 
 def bar_widths(page: Page, section: str) -> list[float]:
@@ -153,7 +158,12 @@ def test_it_works_without_scripts(scanned: Path, browser: Browser, address: str)
         expect(page.get_by_role("heading", level=1)).to_have_text("Project cosmo")
 
 
-PAGES = ("/?details=cfs%2Flux", "/usage?directories=true", "/usage?filesystem=cfs&project=lux")
+PAGES = (
+    "/?details=cfs%2Flux",
+    "/usage?directories=true",
+    "/usage?filesystem=cfs&project=lux",
+    "BROWSE",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -198,6 +208,47 @@ def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) 
         )
         assert page.title() == "Usage · datamgr"
         assert page.locator("script").count() == 1
+
+
+def test_the_map_and_the_browser_lead_down_and_up(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    with opened(browser, address) as page:
+        page.get_by_role("link", name="cosmo").first.click()
+        page.evaluate("window.mark = 'same page'")
+        page.locator(".treemap a").first.click()
+        map_ = page.get_by_role("region", name="Map of space")
+        expect(map_).to_contain_text("/cosmo/runs")
+        expect(map_.get_by_role("link", name="One level up")).to_be_visible()
+        assert page.evaluate("window.mark") == "same page"
+        page.get_by_role("link", name="Browse the files").click()
+        expect(page.get_by_role("table")).to_contain_text("snap_001.hdf5")
+        page.get_by_label("Name", exact=True).fill("*2.hdf5")
+        page.get_by_role("button", name="Search below").click()
+        expect(page.get_by_role("table")).not_to_contain_text("snap_001")
+        expect(page.get_by_role("table")).to_contain_text("snap_002.hdf5")
+        page.get_by_role("list", name="Path").get_by_role("link", name="cosmo").click()
+        expect(page.get_by_role("table").get_by_role("link", name="runs/")).to_be_visible()
+
+
+def test_ages_colour_by_the_chosen_time_without_leaving_the_place(
+    scanned: Path, browser: Browser, address: str
+) -> None:
+    with opened(browser, address) as page:
+        page.get_by_role("link", name="cosmo").first.click()
+        page.get_by_role("link", name="last read").click()
+        expect(page.get_by_role("link", name="last read")).to_be_focused()
+        expect(page.get_by_role("heading", name="Biggest files")).to_contain_text("last read")
+        expect(page.get_by_role("region", name="Biggest files")).to_match_aria_snapshot("""
+          - region /Biggest files/:
+            - heading /Biggest files/ [level=2]
+            - paragraph:
+              - link "CSV"
+            - list "Colours of ages"
+            - table:
+              - rowgroup:
+                - row "Path Bar On disk Age"
+        """)
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -1,6 +1,7 @@
 """The web pages over a real scan, asked by whom a test names."""
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,9 +55,17 @@ def write(path: bytes, size_bytes: int, age_d: float = 0) -> None:
 
 
 @pytest.fixture
-def tree(database: Database, tmp_path: Path) -> Path:
+def tree(database: Database) -> Iterator[Path]:
     """Two registered projects: cosmo of ada's group over its quota of 3 MiB, lux of nobody's."""
-    root = tmp_path / "cfs"
+    with tempfile.TemporaryDirectory(prefix="datamgr-test-", dir="/var/tmp") as folder:
+        # Where everybody reaches it, unlike pytest's own directories.
+        Path(folder).chmod(0o711)
+        root = Path(folder) / "cfs"
+        _fill(root, database)
+        yield root
+
+
+def _fill(root: Path, database: Database) -> None:
     base = os.fsencode(root)
     write(base + b"/cosmo/runs/snap_001.hdf5", 3 * MIB, age_d=800)
     write(base + b"/cosmo/runs/snap_002.hdf5", 1 * MIB, age_d=40)
@@ -70,7 +79,6 @@ def tree(database: Database, tmp_path: Path) -> Path:
     with database.transaction() as session:
         for name, change in changes.items():
             catalog.add_project(session, STAFF, name, change)
-    return root
 
 
 @pytest.fixture
