@@ -91,6 +91,7 @@ def browse(
         "top": top,
         "crumbs": _crumbs(session, visible, top),
         "usage": choices.UsageChoice(project=top["project"]).url(),
+        "scan": next(row for row in queries.scans(session) if row["id"] == top["scan_id"]),
         "most": FOUND_ROWS,
         "last": 1,
     }

@@ -16,7 +16,7 @@ FAR_QUOTA = 4
 AHEAD = timedelta(days=90)
 # Points nearer than this in the drawing cannot be told apart.
 MOST_POINTS = 250
-_STEPS = (1, 2, 4, 8, 10, 20, 40, 80, 100, 200, 400, 800, 1000, 1024)
+_STEPS = (1, 2, 4, 6, 8, 10, 16, 20, 40, 60, 80, 100, 160, 200, 400, 600, 800, 1000)
 
 
 @dataclass(frozen=True)

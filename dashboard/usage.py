@@ -53,7 +53,7 @@ def usage(session: ReadSession, visible: Visible, caller: Account, choice: Chose
     shown = {row["filesystem"] for row in projects["rows"]}
     owners = {owner: sections.owners(session, visible, of_all, owner) for owner in OWNERS}
     for row in owners["user"]:
-        row["link"] = choice.url("biggest", user=row["user"])
+        row["link"] = choice.url("directories", user=row["user"])
     biggest = sections.biggest(session, visible, selection, choice)
     for row in biggest["directories"]:
         row["link"] = browse_links.to(row["path"])

@@ -53,7 +53,7 @@ GROUP BY s.number, f.name, s.name, c.started_at, p.quota_bytes, p.quota_inodes
 
 
 def main(images: Path, pages: dict[str, str]) -> None:
-    """Write every page in each size, light and dark, into `images`."""
+    """Write every page into `images`: on a desktop in light, on a phone in dark."""
     images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="datamgr-screenshots-") as folder:
         os.environ["DATAMGR_STATE_DIR"] = folder
@@ -103,18 +103,17 @@ def served() -> Iterator[str]:
 
 
 def shoot(browser: Browser, address: str, page: str, image: Path) -> None:
-    """Write `<image>[-phone][-dark].png` of one page."""
+    """Write `<image>[-phone].png` of one page; with `--all` each in light and dark, as a whole."""
     root, token = address.split("/?")
     separator = "&" if "?" in page else "?"
+    every = "--all" in sys.argv
     for size, viewport in SIZES.items():
-        for scheme in ("light", "dark"):
+        for scheme in ("light", "dark") if every else ("dark" if size else "light",):
             context = browser.new_context(viewport=viewport, color_scheme=scheme)
             tab = context.new_page()
             tab.goto(f"{root}{page}{separator}{token}")
-            suffix = "" if scheme == "light" else "-dark"
-            tab.screenshot(
-                path=f"{image}{size}{suffix}.png", full_page=bool(size) or "--full" in sys.argv
-            )
+            suffix = f"-{scheme}" if every else ""
+            tab.screenshot(path=f"{image}{size}{suffix}.png", full_page=every)
             context.close()
 
 
