@@ -98,16 +98,15 @@ def test_pis_proxies_and_staff_may_and_nobody_else(
 def test_groups_of_the_name_service_make_pis_and_proxies(
     settings: Settings, people: People, project: Project, field: str
 ) -> None:
-    mark = people.second_group
-    named = replace_section(settings, **{field: mark.replace(mark, "{project}")})
+    named = replace_section(settings, **{field: "{project}"})
     member, stranger = people.caller(people.member), people.caller(people.stranger)
-    other = Project(name=people.second_group)
+    other = Project(name=people.group)
     assert authorise.acts_for(named, member, other)
     assert not authorise.acts_for(named, stranger, other)
     assert not authorise.acts_for(named, member, project)  # there is no group cosmo
     assert not authorise.acts_for(settings, member, other)
     # A project must not become the number of a group.
-    numbered = Project(name=str(people.second_gid))
+    numbered = Project(name=str(people.gid))
     assert not authorise.acts_for(named, member, numbered)
 
 
