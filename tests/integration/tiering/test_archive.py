@@ -26,15 +26,6 @@ PROGRAMS = {
 EXPECTED = ("'hdrcharset'", "s in the future", "1970-01-01 00:00:00", "1969-01-01 00:00:00")
 
 
-@pytest.fixture(params=["ext4", "xfs"])
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A real file system of its own."""
-    with (
-        mounts.ext4(tmp_path, 128 << 20) if request.param == "ext4" else mounts.xfs(tmp_path) as at
-    ):
-        yield at
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> PosixStore:
     (tmp_path / "archive").mkdir()

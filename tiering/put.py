@@ -1,0 +1,278 @@
+"""Copies files to the archive: bundled, written, read back, compared, and only then recorded.
+
+A file that changes while it is read is not archived; one that changes later is no longer the
+recorded version, which punch looks at.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from types import TracebackType
+
+from datamgr.errors import ConflictError, DatamgrError
+from tiering import faults, inode, models, rows, stub
+from tiering.archive.entry import Entry
+from tiering.archive.store import ArchiveError
+from tiering.archive.writer import ContainerWriter, Placed, new_key
+from tiering.kernel import Identity
+from tiering.opened import OpenFile, is_unchanged, open_quietly, require_unchanged
+from tiering.root import ManagedRoot, Report
+from tiering.rows import Archived, Member
+from tiering.walk import walk
+
+_BATCH = 200  # files that are open at a time
+
+
+def put(root: ManagedRoot, paths: Iterable[bytes]) -> Report:
+    """Archive what is at and below the paths, which are relative to the root.
+
+    Files whose archived version is on disk unchanged are left alone. Directories, links and
+    special files go along, so that a container alone restores them; they have no state.
+    """
+    report = Report()
+    with _Put(root, report) as work:
+        found = walk(root, paths, report)
+        while batch := list(islice(found, _BATCH)):
+            work.files([f.path for f in batch if f.is_file])
+            work.others += [f.path for f in batch if not f.is_file]
+        work.finish()
+    return report
+
+
+@dataclass
+class _Bundle:
+    """A container that is being filled."""
+
+    number: int
+    writer: ContainerWriter
+    members: list[Member] = field(default_factory=list)
+
+
+class _Put:
+    """One run of `put`."""
+
+    def __init__(self, root: ManagedRoot, report: Report) -> None:
+        self.others: list[bytes] = []
+        self._root, self._report = root, report
+        self._bundle: _Bundle | None = None
+        self._first_names: dict[Identity, bytes] = {}
+        self._links: list[Entry] = []
+        self._broken: ArchiveError | None = None
+
+    def __enter__(self) -> "_Put":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bundle is not None:
+            self._discard(self._bundle)
+
+    def files(self, paths: list[bytes]) -> None:
+        """Archive regular files, some of which may turn out to be something else by now."""
+        if self._broken is not None:
+            for path in paths:
+                self._report.fail(path, self._broken)
+            return
+        opened = list(self._open(paths))
+        try:
+            with self._root.database.transaction(read_only=True) as session:
+                known = rows.archived(session, [file.identity for file in opened])
+            for file in opened:
+                try:
+                    self._file(file, known.get(file.identity))
+                except (DatamgrError, OSError) as error:
+                    self._report.fail(file.path, error)
+                    if self._first_names.get(file.identity) == file.path:
+                        del self._first_names[file.identity]
+        finally:
+            for file in opened:
+                os.close(file.descriptor)
+
+    def finish(self) -> None:
+        """Complete the last bundle, then further names of files and all that is no file."""
+        self._complete()
+        if self._broken is not None or not (self._report.done or not self._report.unchanged):
+            return
+        others = list(self._entries())
+        for entry in (*self._links, *(entry for entry in others if entry.kind != "d")):
+            self._add(entry)
+        self._complete()
+        # In a container of their own: GNU tar makes some links only at the end of one, and that
+        # would change the times of directories again.
+        for entry in others:
+            if entry.kind == "d":
+                self._add(entry)
+        self._complete()
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            self._append(entry)
+        except ArchiveError as error:
+            self._report.fail(entry.path, error)
+
+    def _append(self, entry: Entry, payload: bytes = b"") -> Placed:
+        bundle = self._filling()
+        try:
+            return bundle.writer.add(entry, payload)
+        except ArchiveError as error:
+            self._give_up(bundle, error)
+            raise
+
+    def _open(self, paths: list[bytes]) -> Iterator[OpenFile]:
+        for path in paths:
+            try:
+                descriptor = open_quietly(self._root, path)
+            except OSError as error:
+                self._report.fail(path, error)
+                continue
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                identity = self._root.identity(descriptor, status)
+                yield OpenFile(path, descriptor, status, identity)
+            else:
+                os.close(descriptor)
+                self._report.fail(path, "it was replaced while it was looked at")
+
+    def _file(self, file: OpenFile, known: Archived | None) -> None:
+        status = file.status
+        if stub.read(file.descriptor) is not None:
+            if known is None or known.state != models.ARCHIVE:
+                raise ConflictError("it is a stub of which the database knows nothing")
+            self._report.unchanged += 1
+            return
+        if known is not None and known.state == models.BOTH and is_unchanged(status, known):
+            self._report.unchanged += 1
+            return
+        note = {"inode": file.identity.inode, "generation": file.identity.generation}
+        entry = inode.describe(file.descriptor, file.path, status, note)
+        if status.st_nlink > 1:
+            first = self._first_names.setdefault(file.identity, file.path)
+            if first != file.path:
+                self._links.append(replace(entry, kind="h", link=first, size_bytes=0, extents=None))
+                return
+        if entry.stored_bytes <= self._root.settings.small_bytes:
+            self._small(file, entry)
+        else:
+            self._large(file, entry)
+
+    def _small(self, file: OpenFile, entry: Entry) -> None:
+        payload = b"".join(inode.payload(file.descriptor, entry))
+        require_unchanged(file)
+        placed = self._append(entry, payload)
+        bundle = self._filling()
+        bundle.members.append(_member(file, placed))
+        tier = self._root.settings
+        full = bundle.writer.position >= tier.bundle_bytes
+        if full or len(bundle.members) >= tier.bundle_files:
+            self._complete()
+
+    def _large(self, file: OpenFile, entry: Entry) -> None:
+        bundle = self._begin()
+        try:
+            placed = bundle.writer.add(entry, inode.payload(file.descriptor, entry))
+            require_unchanged(file)
+            bundle.members.append(_member(file, placed))
+            self._store(bundle)
+        except BaseException as error:
+            if isinstance(error, ArchiveError):
+                self._broken = error
+            self._discard(bundle)
+            raise
+
+    def _filling(self) -> _Bundle:
+        if self._bundle is None:
+            self._bundle = self._begin()
+        return self._bundle
+
+    def _begin(self) -> _Bundle:
+        self._check()
+        key = new_key()
+        with self._root.database.transaction() as session:
+            number = rows.begin_container(session, self._root.name, key)
+        faults.reach("put.begun")
+        try:
+            return _Bundle(number, ContainerWriter(self._root.store, key))
+        except ArchiveError as error:
+            self._broken = error
+            raise
+
+    def _complete(self) -> None:
+        """Store the bundle that is being filled; if that fails, so did each of its files."""
+        bundle, self._bundle = self._bundle, None
+        if bundle is None:
+            return
+        try:
+            self._store(bundle)
+        except ArchiveError as error:
+            self._give_up(bundle, error)
+
+    def _give_up(self, bundle: _Bundle, error: ArchiveError) -> None:
+        """The archive did not take a bundle: none of its files is archived."""
+        self._bundle, self._broken = None, error
+        self._discard(bundle)
+        for member in bundle.members:
+            self._report.fail(member.placed.entry.path, error)
+
+    def _store(self, bundle: _Bundle) -> None:
+        faults.reach("put.written")
+        size_bytes = bundle.writer.finish()
+        faults.reach("put.stored")
+        bundle.writer.verify()
+        faults.reach("put.verified")
+        with self._root.database.transaction() as session:
+            rows.record(session, self._root.name, bundle.number, size_bytes, bundle.members)
+        faults.reach("put.recorded")
+        self._report.done += len(bundle.members)
+        self._report.done_bytes += sum(m.placed.entry.size_bytes for m in bundle.members)
+
+    def _discard(self, bundle: _Bundle) -> None:
+        """Leave nothing of a container; what cannot be removed now is when recovery runs."""
+        with bundle.writer:
+            pass
+        with suppress(DatamgrError):
+            discard(self._root, bundle.number, bundle.writer.key)
+
+    def _check(self) -> None:
+        """Do not try what failed with the archive as a whole again with each file."""
+        if self._broken is not None:
+            raise ArchiveError(str(self._broken))
+
+    def _entries(self) -> Iterator[Entry]:
+        for path in self.others:
+            try:
+                descriptor = self._root.open(path, os.O_PATH | os.O_NOFOLLOW)
+                try:
+                    status = os.fstat(descriptor)
+                    kind = inode.kind_of(status.st_mode)
+                    if kind is None:
+                        self._report.fail(path, "a socket cannot be archived")
+                    elif kind != "f":
+                        yield inode.describe(descriptor, path, status, {})
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                self._report.fail(path, error)
+
+
+def discard(root: ManagedRoot, number: int, key: str) -> None:
+    """Remove a container of which nothing is recorded, and then its row.
+
+    Raises:
+        ArchiveError: the archive does not remove it; its row stays.
+    """
+    root.store.delete(key)
+    with root.database.transaction() as session:
+        container = session.get(models.TierContainer, number)
+        if container is not None:
+            session.delete(container)
+
+
+def _member(file: OpenFile, placed: Placed) -> Member:
+    return Member(file.identity, placed, file.status.st_ctime_ns)
