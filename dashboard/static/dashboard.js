@@ -44,7 +44,8 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-swap]");
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  show(link.href, link.id ? `#${link.id}` : `a[href="${CSS.escape(link.getAttribute("href"))}"]`);
+  // In a drawing, `href` is an object.
+  show(new URL(link.getAttribute("href"), location.href).href, link.id ? `#${link.id}` : `a[href="${CSS.escape(link.getAttribute("href"))}"]`);
 });
 
 document.addEventListener("submit", (event) => {
