@@ -11,6 +11,7 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from datamgr.errors import ConflictError
 from tiering import kernel
 from tiering.inode import STUB_XATTRS
 from tiering.rows import Archived
@@ -54,20 +55,24 @@ def mark_of(status: os.stat_result, known: Archived) -> Mark:
 
 
 def read(descriptor: int) -> Mark | None:
-    """The mark of an open file; None if it is no stub."""
-    for name in STUB_XATTRS:
-        try:
-            return Mark(**json.loads(os.getxattr(descriptor, name)))
-        except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
-                raise
-    return None
+    """The mark of an open file; None if it is no stub. Root believes only what root has written.
+
+    Raises:
+        ConflictError: the mark is malformed.
+    """
+    try:
+        return Mark(**json.loads(os.getxattr(descriptor, _name())))
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+        return None
+    except (ValueError, TypeError) as error:
+        raise ConflictError("its mark of a stub is malformed") from error
 
 
 def set_mark(descriptor: int, mark: Mark, *, hide: bool) -> None:
     """Mark a file that is about to become a stub, and take its permissions away."""
-    name = STUB_XATTRS[0] if os.geteuid() == 0 else STUB_XATTRS[1]
-    os.setxattr(descriptor, name, mark.encode())
+    os.setxattr(descriptor, _name(), mark.encode())
     # The mode is in the mark, and must be on disk with it before it is gone.
     os.fsync(descriptor)
     if hide:
@@ -105,6 +110,10 @@ def empty(descriptor: int, mark: Mark) -> None:
         kernel.fallocate(descriptor, mode, 0, -(-mark.size // (1 << 16)) * (1 << 16))
     restore(descriptor, mark, capability)
     os.fsync(descriptor)
+
+
+def _name() -> bytes:
+    return STUB_XATTRS[0] if os.geteuid() == 0 else STUB_XATTRS[1]
 
 
 def fill(descriptor: int, offset: int, data: bytes) -> None:

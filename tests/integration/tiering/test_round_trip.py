@@ -191,6 +191,15 @@ def test_a_stub_is_never_archived(root: ManagedRoot) -> None:
     assert path.stat().st_size == 8000
 
 
+def test_a_forged_mark_does_no_harm(root: ManagedRoot) -> None:
+    path = root.settings.root / "forged"
+    path.write_bytes(b"mine")
+    os.setxattr(path, "user.datamgr.stub", b"{")
+    assert succeeded(put(root, [b"."])).done == 1
+    os.setxattr(path, "trusted.datamgr.stub", b"{}")
+    assert [f.reason for f in put(root, [b"."]).failures] == ["its mark of a stub is malformed"]
+
+
 def test_links_out_of_the_root_are_not_followed(root: ManagedRoot, disk: Path) -> None:
     secret = trees.make_file(disk / "secret", 100)
     (root.settings.root / "way").symlink_to(disk)
