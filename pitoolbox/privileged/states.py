@@ -167,10 +167,10 @@ def has_acl(path: bytes) -> bool:
         return error.errno != errno.ENOTSUP
 
 
-def apply(fd: int, before: State, after: State, changed_ns: int) -> None:
+def apply(fd: int, before: State, after: State, *, is_known: bool) -> None:
     """Make an open entry of state `before` one of state `after`.
 
-    `changed_ns`: its ctime then, which shows whether its ACL may have changed; -1 if it does not.
+    `is_known`: its ctime shows that its ACL is the same since.
 
     The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
     mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged,
@@ -179,7 +179,7 @@ def apply(fd: int, before: State, after: State, changed_ns: int) -> None:
     found = os.fstat(fd)
     with_mode = before.mode != after.mode
     acl = before.acl
-    if found.st_ctime_ns != changed_ns and (with_mode or acl is not None):
+    if not is_known and (with_mode or acl is not None):
         acl = read_acl(fd, found.st_mode, for_mode=with_mode)
     now = state_of(found, acl)
     if now == after:  # by another of its names, or by another process of the same order

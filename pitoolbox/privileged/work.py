@@ -14,6 +14,9 @@ from pitoolbox.privileged.states import Found, State
 
 BATCH_ROWS = 1000  # changes that are told, written down and applied together
 REPORT_ENTRIES = 5000  # entries seen between two questions whether to go on
+TICK_NS = 20_000_000  # longer than any kernel's tick, by which it marks changes
+AHEAD_NS = 1_000_000_000
+STEADY_TRIES = 5
 REPORT_SECONDS = 0.25  # the same where the file system is slow
 
 
@@ -50,6 +53,16 @@ class Row(NamedTuple):
         return cls(*where, State.heard(before), State.heard(after))
 
 
+class Held(NamedTuple):
+    """An open entry that is to change, with its status when it was judged, after `since_ns`."""
+
+    fd: int
+    before: State
+    after: State
+    judged: kernel.Status
+    since_ns: int
+
+
 class Work:
     """The entries of one order: judged, told in batches, changed when these are written down."""
 
@@ -58,28 +71,26 @@ class Work:
         self.order = order
         self.ask = ask
         self.batch_rows = max(1, min(BATCH_ROWS, files))
-        self.held: list[tuple[int, State, State, int]] = []
+        self.held: list[Held] = []
         self.forget()
 
     def forget(self) -> None:
         """Let go of everything that was not told yet."""
-        for fd, *_ in self.held:
-            os.close(fd)
+        for held in self.held:
+            os.close(held.fd)
         self.held = []
         self.rows: list[list[Any]] = []
         self.issues: list[tuple[str, str, str]] = []
         self.found: list[tuple[str, int, int, int]] = []
         self.seen = self.unchanged = self.vanished = 0
         self.due = time.monotonic() + REPORT_SECONDS
-        # A change that comes after another within one tick of the clock has the same ctime.
-        self.settled_ns = time.time_ns() - 1_000_000_000
 
     def entries(self, paths: Iterable[bytes]) -> None:
         """Consider the entries at these paths; directories among them are to be walked."""
         for path in paths:
             # The root itself was opened and pinned before: it has no parent to be below.
             self.seen += 1
-            self._at(path, self._entry, path, 0, None)
+            self._at(path, self._entry, path, 0, None, time.time_ns())
             self._pause()
         self.flush()
 
@@ -147,9 +158,10 @@ class Work:
     def _apply(self) -> list[tuple[int, str, str, bool]]:
         """What could not be done: number in the batch, kind, reason, whether part of it was."""
         left = []
-        for number, (fd, before, after, changed_ns) in enumerate(self.held):
+        for number, held in enumerate(self.held):
+            fd, before = held.fd, held.before
             try:
-                states.apply(fd, before, after, changed_ns)
+                self._change(held, self.rows[number][0])
             except SkippedError as reason:
                 left.append((number, "skipped", str(reason), False))
             except FailedError as reason:
@@ -158,6 +170,15 @@ class Work:
                 touched = not states.is_untouched(fd, before)
                 left.append((number, "failed", kernel.reason(error), touched))
         return left
+
+    def _change(self, held: Held, shown: str) -> None:
+        """Change an open entry, once it is sure that what was judged of it still holds."""
+        order, judged = self.order, held.judged
+        is_known = _is_steady(judged, os.fstat(held.fd), held.since_ns)
+        if not is_known and not order.override:
+            links = self._links(held.fd, shown.encode("latin-1"), judged, None, 0)
+            policy.judge(order, judged, links)
+        states.apply(held.fd, held.before, held.after, is_known=is_known)
 
     def _pause(self) -> None:
         """Tell what was found when it is much, or some time has gone by."""
@@ -176,6 +197,7 @@ class Work:
                 name = os.fsencode(entry.name)
                 below = prefix + name
                 self.seen += 1
+                looked_ns = time.time_ns()
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except OSError as error:
@@ -187,7 +209,7 @@ class Work:
                     self._descend(below, found, depth)
                 else:
                     # From the root again: this directory may have been moved out of the project.
-                    self._at(below, self._entry, below, depth, found)
+                    self._at(below, self._entry, below, depth, found, looked_ns)
                 self._pause()
 
     def _is_right(self, path: bytes, found: os.stat_result) -> bool:
@@ -222,10 +244,12 @@ class Work:
         except OSError as error:
             self._note(path, error)
 
-    def _entry(self, fd: int, path: bytes, depth: int, listed: os.stat_result | None) -> bool:
+    def _entry(
+        self, fd: int, path: bytes, depth: int, listed: os.stat_result | None, since_ns: int
+    ) -> bool:
         """Judge an open entry; if it is to change, it is held open until that is done.
 
-        `listed`: its status by its name, from before it was opened.
+        `listed`: its status by its name, from before it was opened and after `since_ns`.
         """
         order, found = self.order, kernel.status(fd)
         self._descend(path, found, depth)
@@ -233,27 +257,39 @@ class Work:
             acl = states.read_acl(fd, found.st_mode, for_mode=bool(order.clauses))
             before, after = states.state_of(found, acl), policy.target(order, found, acl)
             if before != after:
-                policy.judge(order, found, self._links(path, found, listed))
-                return self._hold(fd, path, found, before, after)
+                policy.judge(order, found, self._links(fd, path, found, listed, since_ns))
+                return self._hold(path, Held(fd, before, after, found, since_ns))
         self.unchanged += 1
         return False
 
-    def _links(self, path: bytes, found: Found, listed: os.stat_result | None) -> int:
-        """The links of an open file, no fewer than when it was looked up by name.
+    def _links(
+        self, fd: int, path: bytes, found: Found, listed: os.stat_result | None, since_ns: int
+    ) -> int:
+        """How many names an open file has, of which `path` is one for sure.
 
-        A file from outside might be linked, opened, and unlinked again before it is counted.
+        A file from outside could be linked in, opened, and unlinked again before its links are
+        counted. Every link and unlink changes the ctime: where it is the same before and after
+        the name was looked up, the number is that of the moment in which the name was the file's.
+        `listed` is what the name was found to be, after `since_ns` and before it was opened.
         """
-        if stat.S_ISREG(found.st_mode):
-            if listed is None or (listed.st_dev, listed.st_ino) != (found.st_dev, found.st_ino):
-                again = kernel.open_beneath(self.order.root, path)
-                try:
-                    listed = os.fstat(again)
-                finally:
-                    os.close(again)
-            if (listed.st_dev, listed.st_ino) != (found.st_dev, found.st_ino):
-                raise FailedError("it was replaced in the same moment")
-            return max(found.st_nlink, listed.st_nlink)
-        return 1
+        if not stat.S_ISREG(found.st_mode):
+            return 1
+        if listed is not None and _is_steady(listed, found, since_ns):
+            return max(listed.st_nlink, found.st_nlink)
+        for _ in range(STEADY_TRIES):
+            since_ns, before = time.time_ns(), kernel.status(fd)
+            again = kernel.open_beneath(self.order.root, path)
+            try:
+                named = os.fstat(again)
+            finally:
+                os.close(again)
+            if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+                break
+            after = kernel.status(fd)
+            if _is_steady(before, after, since_ns):
+                return max(before.st_nlink, named.st_nlink, after.st_nlink)
+            time.sleep(TICK_NS / 1e9)
+        raise FailedError("it was changed or replaced in the same moment")
 
     def _descend(self, path: bytes, found: Found, depth: int) -> None:
         order = self.order
@@ -263,7 +299,7 @@ class Work:
             self.found.append((path.decode("latin-1"), depth, found.st_dev, found.st_ino))
 
     def _restore(self, fd: int, row: Row, to: str, written_down: bool) -> bool:
-        order, found = self.order, kernel.status(fd)
+        order, since_ns, found = self.order, time.time_ns(), kernel.status(fd)
         if (found.st_dev, found.st_ino) != (row.device, row.inode):
             raise SkippedError("something else is at this path now")
         wanted, left = (row.before, row.after) if to == "before" else (row.after, row.before)
@@ -283,21 +319,19 @@ class Work:
         mode = now.mode & ~may | wanted.mode & may
         after = State(wanted.uid, wanted.gid, mode, states.restored_acl(acl, wanted.acl))
         policy.judge_return(order, now, after)
-        policy.judge(order, found, self._links(row.path, found, None))
+        policy.judge(order, found, self._links(fd, row.path, found, None, 0))
         if not written_down:
-            return self._hold(fd, row.path, found, now, after)
+            return self._hold(row.path, Held(fd, now, after, found, since_ns))
         if not order.dry_run:
-            states.apply(fd, now, after, -1)
+            states.apply(fd, now, after, is_known=False)
         return False
 
-    def _hold(
-        self, fd: int, path: bytes, found: kernel.Status, before: State, after: State
-    ) -> bool:
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "?")
+    def _hold(self, path: bytes, held: Held) -> bool:
+        judged, sides = held.judged, (held.before.told(), held.after.told())
+        kind = _KINDS.get(stat.S_IFMT(judged.st_mode), "?")
         shown = path.decode("latin-1")
-        self.rows.append([shown, kind, found.st_dev, found.st_ino, before.told(), after.told()])
-        changed_ns = found.st_ctime_ns if found.st_ctime_ns < self.settled_ns else -1
-        self.held.append((fd, before, after, changed_ns))
+        self.rows.append([shown, kind, judged.st_dev, judged.st_ino, *sides])
+        self.held.append(held)
         return True
 
     def _note(self, path: bytes, error: OSError) -> None:
@@ -310,6 +344,18 @@ class Work:
 
     def _issue(self, path: bytes, kind: str, reason: str) -> None:
         self.issues.append((path.decode("latin-1"), kind, reason))
+
+
+def _is_steady(earlier: Found, later: Found, since_ns: int) -> bool:
+    """Whether nothing changed an entry between two looks, both after `since_ns`, links included.
+
+    A change within one tick of the clock after another leaves the ctime as it is, so the last one
+    has to be some ticks old by then. A file server's clock may be ahead of ours.
+    """
+    same = (earlier.st_dev, earlier.st_ino, earlier.st_ctime_ns)
+    if same != (later.st_dev, later.st_ino, later.st_ctime_ns):
+        return False
+    return not -AHEAD_NS <= since_ns - later.st_ctime_ns <= TICK_NS
 
 
 def _number(told: Any) -> int:
