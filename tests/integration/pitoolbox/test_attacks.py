@@ -123,7 +123,7 @@ def test_nothing_outside_changes_whatever_is_done_to_the_tree(
             turn += 1
     print(f"{turn} orders, {changed} changes, {done[0]} attacks; {sorted(issues)}")
     assert outside(ground) == before
-    assert changed > 500
+    assert changed > 50
     assert done[0] > 50
     check_all_is_done(privileged, orders[0])
     assert outside(ground) == before
