@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 pytestmark = pytest.mark.browser
 
@@ -33,6 +33,11 @@ CONTRASTS = """() => {
 }"""
 
 
+def _failure(request: Request) -> list[str]:
+    """A request that failed, unless we ended it ourselves by leaving the page."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"{request.failure} {request.url}"]
+
+
 @contextmanager
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """The page; at the end nothing may have come from elsewhere and no error been reported."""
@@ -44,7 +49,7 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     page.on("request", lambda request: requests.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("requestfailed", lambda request: complaints.extend(_failure(request)))
     page.goto(address)
     yield page
     context.close()
