@@ -56,7 +56,7 @@ class PitoolboxSettings(Section):
         description='Addresses of accounts for which that is wrong, such as `{ ada = "a@b.org" }`.',
     )
     executors: int = Field(
-        2, ge=1, le=16, description="Privileged processes that work on a request at the same time."
+        4, ge=1, le=16, description="Privileged processes that work on a request at the same time."
     )
     lister_socket: AbsolutePath | None = Field(
         None,

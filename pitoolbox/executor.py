@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 from datamgr import process
 from datamgr.errors import InvalidError, UnavailableError
@@ -74,15 +74,55 @@ class Row(NamedTuple):
     after: tuple[int, int, int, str | None]
 
     @classmethod
-    def heard(cls, told: Sequence[Any]) -> "Row":
-        """As it came over the pipe."""
-        path, kind, device, inode, before, after = told
-        return cls(path.encode("latin-1"), kind, device, inode, tuple(before), tuple(after))
+    def parsed(cls, line: str) -> "Row":
+        """The row of a line of the journal."""
+        path, kind, device, inode, *states = line.split(",")
+        before, after = _state(*states[:4]), _state(*states[4:])
+        return cls(bytes.fromhex(path), kind, int(device), int(inode), before, after)
+
+    def line(self) -> str:
+        """The row as a line of the journal: CSV, the path in hexadecimal, without its end."""
+        states = ",".join("" if part is None else str(part) for part in self.before + self.after)
+        return f"{self.path.hex()},{self.kind},{self.device},{self.inode},{states}"
 
     def told(self) -> list[Any]:
         """As it goes over the pipe."""
         shown = self.path.decode("latin-1")
         return [shown, self.kind, self.device, self.inode, self.before, self.after]
+
+
+def _state(uid: str, gid: str, mode: str, acl: str) -> tuple[int, int, int, str | None]:
+    return int(uid), int(gid), int(mode), acl or None
+
+
+class Rows(Sequence[Row]):
+    """Rows kept as lines of the journal, taken apart only when they are looked at."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Raises ValueError when a line could be taken for several."""
+        joined = "".join(lines)
+        if "\n" in joined or "\r" in joined or '"' in joined:
+            raise ValueError("a line of the journal has a line end or a quote in it")
+        self.lines = lines
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> "Rows":
+        """The rows as lines."""
+        return cls([row.line() for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return Rows(self.lines[index])
+        return Row.parsed(self.lines[index])
 
 
 @dataclass(frozen=True)
@@ -112,7 +152,7 @@ class Report:
     that batch that were not done: number, kind, reason, whether a part of it was done.
     """
 
-    rows: Sequence[Row]
+    rows: Rows
     issues: Sequence[Issue]
     found: Sequence[Directory]
     seen: int
@@ -231,7 +271,7 @@ class Executor:
 
 def _report(heard: Mapping[str, Any]) -> Report:
     return Report(
-        rows=[Row.heard(row) for row in heard["rows"]],
+        rows=Rows(heard["rows"]),
         issues=[Issue(path.encode("latin-1"), *rest) for path, *rest in heard["issues"]],
         found=[Directory(path.encode("latin-1"), *rest) for path, *rest in heard["found"]],
         seen=heard["seen"],

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from datamgr import db
-from pitoolbox.executor import Issue, Row
+from pitoolbox.executor import Issue, Row, Rows
 
 WRITTEN, APPLIED = "written", "applied"
 
@@ -40,17 +40,13 @@ def next_batch(session: orm.Session, task_id: int) -> int:
     return number
 
 
-def write(session: orm.Session, task_id: int, batch: int, rows: Sequence[Row]) -> None:
+def write(session: orm.Session, task_id: int, batch: int, rows: Rows) -> None:
     """Write a batch down before it is applied; the caller commits."""
     session.execute(
         sa.text("INSERT INTO perm_batch (task_id, batch, state) VALUES (:id, :batch, 'written')"),
         {"id": task_id, "batch": batch},
     )
-    lines = (
-        f"{task_id},{batch},{number},\\x{row.path.hex()},{row.kind},{row.device},{row.inode},"
-        f"{_state(row.before)},{_state(row.after)}\n"
-        for number, row in enumerate(rows)
-    )
+    lines = (f"{task_id},{batch},{number},\\x{line}\n" for number, line in enumerate(rows.lines))
     db.copy_csv(session, "perm_change", _COLUMNS, ["".join(lines).encode()])
 
 
@@ -194,8 +190,3 @@ def _rows(session: orm.Session, task_id: int, batch: int) -> list[Row]:
         Row(bytes(path), kind, int(device), int(inode), tuple(states[:4]), tuple(states[4:]))
         for path, kind, device, inode, *states in found
     ]
-
-
-def _state(state: tuple[int, int, int, str | None]) -> str:
-    uid, gid, mode, acl = state
-    return f"{uid},{gid},{mode},{acl or ''}"

@@ -18,7 +18,7 @@ from datamgr.errors import InvalidError
 from datamgr.worker import TaskContext
 from pitoolbox import authorise, journal, resolve
 from pitoolbox.crew import Crew
-from pitoolbox.executor import Answer, Issue, Order, Report, Row
+from pitoolbox.executor import Answer, Issue, Order, Report, Row, Rows
 from pitoolbox.journal import Unapplied
 from pitoolbox.requests import Request
 from pitoolbox.tally import Tally
@@ -123,8 +123,7 @@ class _Work:
             self.tally.see(report)
             self._issues.extend(report.issues)
             if self.order.dry_run:
-                for row in report.rows:
-                    self.tally.change(row)
+                self.tally.preview(report.rows)
             self._tell()
         if not self.order.dry_run and (report.rows or len(self._issues) >= ISSUES):
             self._write(report.rows)
@@ -133,7 +132,7 @@ class _Work:
     def write_rest(self) -> None:
         """Write what is known and not yet written, unless another worker has the task."""
         if not self._lost:
-            self._write([])
+            self._write(Rows([]))
 
     @property
     def _database(self) -> Database:
@@ -152,14 +151,12 @@ class _Work:
         batch, rows = self._flying.pop(threading.get_ident())
         self._done.append((batch, rows, left))
         untouched = {unapplied.number for unapplied in left if not unapplied.touched}
-        for number, row in enumerate(rows):
-            if number not in untouched:
-                self.tally.change(row)
+        self.tally.change(rows, untouched)
         for unapplied in left:
             path = rows[unapplied.number].path
             self.tally.leave(Issue(path, unapplied.kind, unapplied.reason))
 
-    def _write(self, rows: Sequence[Row]) -> None:
+    def _write(self, rows: Rows) -> None:
         """One transaction: earlier batches are done, issues, and the rows that come next."""
         with self._mutex:
             done, self._done = self._done, []

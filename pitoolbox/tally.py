@@ -1,7 +1,7 @@
 """What a request comes to: numbers by kind of change and of entry, reasons, and a sample."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,16 +44,25 @@ class Tally:
             shown = {"path": display.printable(issue.path), "kind": issue.kind}
             self.issues.append(shown | {"reason": issue.reason})
 
-    def change(self, row: Row) -> None:
-        """Add an entry that is changed or, in a preview, would be."""
-        self.changed += 1
-        self.kinds[row.kind] += 1
-        for part, before, after in zip(PARTS, row.before, row.after, strict=True):
-            if before != after:
-                self.changes[part] += 1
-        if len(self.sample) < SAMPLE:
-            sides = {"before": _state(row.before), "after": _state(row.after)}
-            self.sample.append({"path": display.printable(row.path), **sides})
+    def preview(self, rows: Sequence[Row]) -> None:
+        """Add entries that would be changed."""
+        self.change(rows, frozenset())
+        for row in rows:
+            self.kinds[row.kind] += 1
+            for part, before, after in zip(PARTS, row.before, row.after, strict=True):
+                if before != after:
+                    self.changes[part] += 1
+
+    def change(self, rows: Sequence[Row], untouched: Collection[int]) -> None:
+        """Add entries that are changed, but for these numbers; the journal counts their parts."""
+        self.changed += len(rows) - len(untouched)
+        for number in range(len(rows)):
+            if len(self.sample) >= SAMPLE:
+                break
+            if number not in untouched:
+                row = rows[number]
+                sides = {"before": _state(row.before), "after": _state(row.after)}
+                self.sample.append({"path": display.printable(row.path), **sides})
 
     def result(self, totals: Totals | None = None, earlier: int = 0) -> dict[str, Any]:
         """As it is kept; `totals` of the journal know of runs before a crash as well.

@@ -29,9 +29,10 @@ class State(NamedTuple):
     mode: int
     acl: bytes | None
 
-    def told(self) -> tuple[Any, ...]:
-        """As it goes over the pipe."""
-        return self if self.acl is None else (*self[:3], self.acl.hex())
+    def line(self) -> str:
+        """As it goes over the pipe and into the journal: a part of a line of CSV."""
+        uid, gid, mode, acl = self
+        return f"{uid},{gid},{mode},{'' if acl is None else acl.hex()}"
 
     @classmethod
     def heard(cls, told: Any) -> "State":
@@ -167,16 +168,15 @@ def has_acl(path: bytes) -> bool:
         return error.errno != errno.ENOTSUP
 
 
-def apply(fd: int, before: State, after: State, *, is_known: bool) -> None:
+def apply(fd: int, before: State, after: State, found: os.stat_result, *, is_known: bool) -> None:
     """Make an open entry of state `before` one of state `after`.
 
-    `is_known`: its ctime shows that its ACL is the same since.
+    `found`: its status of this moment. `is_known`: its ctime shows that its ACL is the same since.
 
     The owner first, for the kernel then takes set-id bits away; the mode last, for it shows the
     mask of an ACL. Raises SkippedError, having done nothing, when it changed since it was judged,
     and FailedError when the kernel does something else than asked without saying so.
     """
-    found = os.fstat(fd)
     with_mode = before.mode != after.mode
     acl = before.acl
     if not is_known and (with_mode or acl is not None):

@@ -12,8 +12,8 @@ from pitoolbox.privileged.errors import FailedError, SkippedError, StoppedError
 from pitoolbox.privileged.policy import Order
 from pitoolbox.privileged.states import Found, State
 
-BATCH_ROWS = 1000  # changes that are told, written down and applied together
-REPORT_ENTRIES = 5000  # entries seen between two questions whether to go on
+BATCH_ROWS = 2000
+REPORT_ENTRIES = 5000
 TICK_NS = 20_000_000  # longer than any kernel's tick, by which it marks changes
 AHEAD_NS = 1_000_000_000
 STEADY_TRIES = 5
@@ -56,6 +56,7 @@ class Row(NamedTuple):
 class Held(NamedTuple):
     """An open entry that is to change, with its status when it was judged, after `since_ns`."""
 
+    path: bytes
     fd: int
     before: State
     after: State
@@ -79,7 +80,7 @@ class Work:
         for held in self.held:
             os.close(held.fd)
         self.held = []
-        self.rows: list[list[Any]] = []
+        self.rows: list[str] = []
         self.issues: list[tuple[str, str, str]] = []
         self.found: list[tuple[str, int, int, int]] = []
         self.seen = self.unchanged = self.vanished = 0
@@ -142,7 +143,7 @@ class Work:
         if self.ask(report) != "go":
             raise StoppedError
 
-    def _report(self, rows: list[list[Any]]) -> dict[str, Any]:
+    def _report(self, rows: list[str]) -> dict[str, Any]:
         told = {
             "rows": rows,
             "issues": self.issues,
@@ -161,7 +162,7 @@ class Work:
         for number, held in enumerate(self.held):
             fd, before = held.fd, held.before
             try:
-                self._change(held, self.rows[number][0])
+                self._change(held)
             except SkippedError as reason:
                 left.append((number, "skipped", str(reason), False))
             except FailedError as reason:
@@ -171,14 +172,15 @@ class Work:
                 left.append((number, "failed", kernel.reason(error), touched))
         return left
 
-    def _change(self, held: Held, shown: str) -> None:
+    def _change(self, held: Held) -> None:
         """Change an open entry, once it is sure that what was judged of it still holds."""
-        order, judged = self.order, held.judged
-        is_known = _is_steady(judged, os.fstat(held.fd), held.since_ns)
+        order, judged, found = self.order, held.judged, os.fstat(held.fd)
+        is_known = _is_steady(judged, found, held.since_ns)
         if not is_known and not order.override:
-            links = self._links(held.fd, shown.encode("latin-1"), judged, None, 0)
+            links = self._links(held.fd, held.path, judged, None, 0)
             policy.judge(order, judged, links)
-        states.apply(held.fd, held.before, held.after, is_known=is_known)
+            found = os.fstat(held.fd)
+        states.apply(held.fd, held.before, held.after, found, is_known=is_known)
 
     def _pause(self) -> None:
         """Tell what was found when it is much, or some time has gone by."""
@@ -258,7 +260,7 @@ class Work:
             before, after = states.state_of(found, acl), policy.target(order, found, acl)
             if before != after:
                 policy.judge(order, found, self._links(fd, path, found, listed, since_ns))
-                return self._hold(path, Held(fd, before, after, found, since_ns))
+                return self._hold(Held(path, fd, before, after, found, since_ns))
         self.unchanged += 1
         return False
 
@@ -321,16 +323,19 @@ class Work:
         policy.judge_return(order, now, after)
         policy.judge(order, found, self._links(fd, row.path, found, None, 0))
         if not written_down:
-            return self._hold(row.path, Held(fd, now, after, found, since_ns))
+            return self._hold(Held(row.path, fd, now, after, found, since_ns))
         if not order.dry_run:
-            states.apply(fd, now, after, is_known=False)
+            states.apply(fd, now, after, os.fstat(fd), is_known=False)
         return False
 
-    def _hold(self, path: bytes, held: Held) -> bool:
-        judged, sides = held.judged, (held.before.told(), held.after.told())
+    def _hold(self, held: Held) -> bool:
+        # The line of the journal, made here: nobody has to take it apart on its way there.
+        judged = held.judged
         kind = _KINDS.get(stat.S_IFMT(judged.st_mode), "?")
-        shown = path.decode("latin-1")
-        self.rows.append([shown, kind, judged.st_dev, judged.st_ino, *sides])
+        self.rows.append(
+            f"{held.path.hex()},{kind},{judged.st_dev},{judged.st_ino},"
+            f"{held.before.line()},{held.after.line()}"
+        )
         self.held.append(held)
         return True
 

@@ -20,7 +20,7 @@ from datamgr.identity import Caller, Role
 from datamgr.lease import WorkerConnection
 from datamgr.tasks import Progress, State
 from pitoolbox import journal, submission
-from pitoolbox.executor import Issue, Row
+from pitoolbox.executor import Issue, Row, Rows
 from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts
 from tests.accounts import People
@@ -84,10 +84,10 @@ def history(granted: Database) -> int:
     with granted.transaction() as session:
         task_id = tasks.submit(session, STAFF, "perms", request.key, request.to_params()).id
         audit.record(session, STAFF, "perms.submit", f"request {task_id}")
-        journal.write(session, task_id, 1, [ROW, ROW])
+        journal.write(session, task_id, 1, Rows.of([ROW, ROW]))
         left = [journal.Unapplied(1, "failed", "it is gone", touched=False)]
         journal.mark_applied(session, task_id, 1, [ROW, ROW], left)
-        journal.write(session, task_id, 2, [ROW])
+        journal.write(session, task_id, 2, Rows.of([ROW]))
     with granted.transaction() as session:
         tasks.get(session, task_id).state = State.PARTIAL
     return task_id
@@ -158,7 +158,7 @@ def test_the_worker_runs_requests_with_its_rights(
             # Not a task of another kind, even if it is asked for.
             assert claims.claim(session, "w", ["scan"]) is None
             claims.heartbeat(session, task_id, "w", Progress(1, None, "entries"))
-            journal.write(session, task_id, 1, [ROW])
+            journal.write(session, task_id, 1, Rows.of([ROW]))
         with connection.transaction() as session:
             journal.mark_applied(session, task_id, 1, [ROW], [])
             journal.note_issues(session, task_id, [Issue(b"b", "failed", "no")])

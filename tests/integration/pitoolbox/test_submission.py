@@ -25,7 +25,7 @@ from datamgr.errors import (
 from datamgr.identity import Caller, Role
 from datamgr.tasks import State, Task
 from pitoolbox import authorise, journal, queries, resolve, submission
-from pitoolbox.executor import Issue, Row
+from pitoolbox.executor import Issue, Row, Rows
 from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts
 from tests.accounts import People
@@ -67,7 +67,7 @@ def end(database: Database, task_id: int, state: State = State.PARTIAL, changed:
         task = tasks.get(session, task_id)
         task.state, task.started_at, task.finished_at = state, *[tasks.now(session)] * 2
         if changed:
-            journal.write(session, task_id, 1, [row] * changed)
+            journal.write(session, task_id, 1, Rows.of([row] * changed))
             journal.mark_applied(session, task_id, 1, [row] * changed, [])
         issues = [Issue(b"b\xff\n", "failed", "no"), Issue(b"c", "skipped", "why")]
         journal.note_issues(session, task_id, issues if state == State.PARTIAL else [])
