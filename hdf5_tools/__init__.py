@@ -1,1 +1,1 @@
-"""HDF5 metadata search, mirror, append and virtual datasets (not built yet)."""
+"""HDF5 tools: metadata index and search, append, virtual datasets, mirror of a stream."""

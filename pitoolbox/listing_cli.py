@@ -53,8 +53,9 @@ def ls(
     """List the directory PATH of PROJECT, as it is now.
 
     Also what only others may read, for the PIs, those who act for them, and staff: the lister
-    (`datamgr perms lister`) reads it. PATH is absolute or relative to the project. Symbolic links
-    are shown and never followed; a + behind the mode stands for an access control list.
+    (`datamgr perms lister`) reads it, and where it runs as root it answers root and the account of
+    the web pages alone. PATH is absolute or relative to the project. Symbolic links are shown and
+    never followed; a + behind the mode stands for an access control list.
 
     \b
     Examples:

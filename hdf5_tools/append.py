@@ -1,0 +1,279 @@
+"""Growing datasets: one frame after the other at the speed of the disk, and safe to read meanwhile.
+
+A frame is one element along the first axis. Frames are gathered into whole chunks, which go past
+HDF5's selection and filter code by direct chunk writes; the dataset grows in steps of many chunks,
+so the number of frames that count is published beside it, in the dataset `NAME_frames`.
+"""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from datamgr.errors import ConflictError, InvalidError
+from hdf5_tools.chunks import Array, Encoder, Pipeline, pipeline_of
+
+CHUNK_BYTES = 1 << 20
+STEP_CHUNKS = 64
+# On the dataset: the name of the one beside it that says how many frames count.
+COUNTER_ATTRIBUTE = "frames_written_in"
+
+
+class FrameShapeError(InvalidError):
+    """A frame does not have the shape of the dataset's frames."""
+
+
+class FrameTypeError(InvalidError):
+    """A frame does not have the type of the dataset."""
+
+
+def create(
+    group: h5py.Group,
+    name: str,
+    frame_shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    gzip_level: int | None = None,
+    shuffle: bool = False,
+) -> h5py.Dataset:
+    """Make an empty dataset of frames, and its counter `NAME_frames` beside it.
+
+    `chunk_bytes`: what a chunk holds at least one and at most so many bytes of frames. The file
+    must have been opened with `libver="latest"` if it is to be read while it grows; all datasets
+    are to be made before `file.swmr_mode = True`.
+
+    Raises:
+        InvalidError: the type has no fixed size, or a frame is empty or over 4 GiB.
+    """
+    kind = np.dtype(dtype)
+    shape = tuple(frame_shape)
+    frame_bytes = kind.itemsize * int(np.prod(shape, dtype=np.int64))
+    if kind.hasobject:
+        raise InvalidError(f"frames of {name} cannot be {kind}: its elements have no fixed size")
+    if not 0 < frame_bytes < 1 << 32:
+        raise InvalidError(f"frames of {name} have {frame_bytes} bytes; a chunk has 1 B to 4 GiB")
+    frames = max(1, min(chunk_bytes, (1 << 32) - 1) // frame_bytes)
+    dataset = group.create_dataset(
+        name,
+        (0, *shape),
+        kind,
+        maxshape=(None, *shape),
+        chunks=(frames, *shape),
+        compression=None if gzip_level is None else "gzip",
+        compression_opts=gzip_level,
+        shuffle=shuffle,
+    )
+    counter = group.create_dataset(f"{name}_frames", (), np.uint64)
+    dataset.attrs[COUNTER_ATTRIBUTE] = counter.name
+    return dataset
+
+
+def frames_written(dataset: h5py.Dataset) -> int:
+    """How many frames of a dataset count: what its counter says, or its extent if it has none."""
+    name = dataset.attrs.get(COUNTER_ATTRIBUTE)
+    if name is None:
+        return int(dataset.shape[0])
+    counter = dataset.file[name]
+    counter.refresh()
+    return int(counter[()])
+
+
+class Writer:
+    """Appends frames to a dataset of `create`, after those it has.
+
+    `flush_frames`, `flush_s`: after so many frames, or as soon as a frame comes later than that
+    after the last flush, all frames are put into the file and counted. What was flushed survives
+    the end of the process; the end of the machine only once the kernel has written it
+    (`os.fsync`). Not for several threads at once.
+
+    Raises:
+        InvalidError: the dataset does not grow along its first axis by chunks of whole frames, or
+            has filters other than shuffle and gzip.
+    """
+
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        *,
+        flush_frames: int | None = None,
+        flush_s: float | None = 1.0,
+        threads: int = 2,
+    ) -> None:
+        _check(dataset)
+        pipeline = pipeline_of(dataset)
+        self._dataset = dataset
+        self._counter = dataset.file[dataset.attrs[COUNTER_ATTRIBUTE]]
+        self._frame_shape = tuple(dataset.shape[1:])
+        self._dtype = dataset.dtype
+        self._origin = (0,) * len(self._frame_shape)
+        self._capacity = int(dataset.chunks[0])
+        self._flush_frames = flush_frames
+        self._flush_s = flush_s
+        self._pipeline = pipeline
+        self._encoder = None if pipeline == Pipeline() else Encoder(pipeline, threads)
+        self._written = frames_written(dataset)
+        self._extent = int(dataset.shape[0])
+        self._stored = self._written // self._capacity  # whole chunks in the file
+        self._buffer = np.zeros((self._capacity, *self._frame_shape), self._dtype)
+        self._held = self._written % self._capacity
+        if self._held:
+            first = self._written - self._held
+            self._buffer[: self._held] = dataset[first : self._written]
+        self._unflushed = 0
+        self._flushed_s = time.monotonic()
+        self._is_open = True
+
+    @property
+    def frames(self) -> int:
+        """Frames taken so far, with those that were there before."""
+        return self._written
+
+    def append(self, frame: npt.ArrayLike) -> None:
+        """Take one frame.
+
+        Raises:
+            FrameShapeError: another shape than the dataset's frames.
+            FrameTypeError: another type than the dataset; nothing is converted silently.
+            ConflictError: the writer is closed.
+        """
+        array = frame if isinstance(frame, np.ndarray) else np.asarray(frame)
+        if array.shape != self._frame_shape:
+            raise FrameShapeError(
+                f"a frame of {self._dataset.name} has the shape {self._frame_shape}, "
+                f"not {array.shape}"
+            )
+        self._require(array)
+        if self._capacity == 1 and self._encoder is None:
+            # The chunk is the frame: from where it lies into the file.
+            self._store(np.ascontiguousarray(array))
+        else:
+            self._buffer[self._held] = array
+            self._held += 1
+            if self._held == self._capacity:
+                self._hand_on()
+        self._written += 1
+        self._unflushed += 1
+        self._flush_if_due()
+
+    def extend(self, frames: npt.ArrayLike) -> None:
+        """Take several frames, `(n, *frame_shape)`; the same as `append` of each, but faster.
+
+        Raises:
+            FrameShapeError, FrameTypeError, ConflictError: as by `append`.
+        """
+        array = frames if isinstance(frames, np.ndarray) else np.asarray(frames)
+        if array.shape[1:] != self._frame_shape or array.ndim != len(self._frame_shape) + 1:
+            raise FrameShapeError(
+                f"frames of {self._dataset.name} have the shape (n, "
+                f"{str(self._frame_shape)[1:-1]}), not {array.shape}"
+            )
+        self._require(array)
+        at = 0
+        while at < len(array):
+            count = min(self._capacity - self._held, len(array) - at)
+            self._buffer[self._held : self._held + count] = array[at : at + count]
+            at += count
+            self._held += count
+            self._written += count
+            self._unflushed += count
+            if self._held == self._capacity:
+                self._hand_on()
+        self._flush_if_due()
+
+    def flush(self) -> None:
+        """Put every frame into the file, and then count them for readers."""
+        if self._encoder is not None:
+            for encoded in self._encoder.drain():
+                self._store(encoded)
+        if self._held:
+            self._reach(self._written)
+            # With what was in the buffer before, which nobody counts, behind the frames.
+            whole = self._pipeline.encode(self._buffer)
+            self._write(self._stored, whole)
+        self._dataset.flush()
+        self._counter[()] = self._written
+        self._counter.flush()
+        self._unflushed = 0
+        self._flushed_s = time.monotonic()
+
+    def close(self) -> None:
+        """Flush, and cut the dataset to the frames that count."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            self.flush()
+            if self._dataset.shape[0] != self._written:
+                self._dataset.resize(self._written, axis=0)
+                self._dataset.flush()
+        finally:
+            if self._encoder is not None:
+                self._encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require(self, array: Array) -> None:
+        if array.dtype != self._dtype:
+            raise FrameTypeError(
+                f"{self._dataset.name} takes {self._dtype}, not {array.dtype}; convert it by "
+                f"astype({str(self._dtype)!r})"
+            )
+        if not self._is_open:
+            raise ConflictError(f"the writer of {self._dataset.name} was closed")
+
+    def _flush_if_due(self) -> None:
+        enough = self._flush_frames is not None and self._unflushed >= self._flush_frames
+        late = self._flush_s is not None and time.monotonic() - self._flushed_s >= self._flush_s
+        if enough or late:
+            self.flush()
+
+    def _hand_on(self) -> None:
+        """The buffer is a whole chunk."""
+        self._held = 0
+        if self._encoder is None:
+            self._store(self._buffer)
+            return
+        full, self._buffer = self._buffer, np.zeros_like(self._buffer)
+        for encoded in self._encoder.put(full):
+            self._store(encoded)
+
+    def _store(self, encoded: bytes | Array) -> None:
+        """Write the next whole chunk."""
+        self._reach((self._stored + 1) * self._capacity)
+        self._write(self._stored, encoded)
+        self._stored += 1
+
+    def _write(self, chunk: int, encoded: bytes | Array) -> None:
+        self._dataset.id.write_direct_chunk((chunk * self._capacity, *self._origin), encoded)
+
+    def _reach(self, frames: int) -> None:
+        """Let the dataset have at least so many frames; in steps, for each one costs a look-up."""
+        if frames > self._extent:
+            step = STEP_CHUNKS * self._capacity
+            self._extent = -(-frames // step) * step
+            self._dataset.resize(self._extent, axis=0)
+
+
+def _check(dataset: h5py.Dataset) -> None:
+    chunks: Any = dataset.chunks
+    if chunks is None or dataset.maxshape[0] is not None or chunks[1:] != dataset.shape[1:]:
+        raise InvalidError(
+            f"{dataset.name} does not grow by whole frames: it needs an unlimited first axis and "
+            "chunks of whole frames, as append.create makes it"
+        )
+    if COUNTER_ATTRIBUTE not in dataset.attrs:
+        raise InvalidError(f"{dataset.name} has no counter of its frames; use append.create")
