@@ -68,7 +68,8 @@ def create(
         compression_opts=gzip_level,
         shuffle=shuffle,
     )
-    counter = group.create_dataset(f"{name}_frames", (), np.uint64)
+    # With its place in the file now: readers refuse one beyond the end that they know of.
+    counter = group.create_dataset(f"{name}_frames", data=np.uint64(0))
     dataset.attrs[COUNTER_ATTRIBUTE] = counter.name
     return dataset
 
@@ -87,9 +88,9 @@ class Writer:
     """Appends frames to a dataset of `create`, after those it has.
 
     `flush_frames`, `flush_s`: after so many frames, or as soon as a frame comes later than that
-    after the last flush, all frames are put into the file and counted. What was flushed survives
-    the end of the process; the end of the machine only once the kernel has written it
-    (`os.fsync`). Not for several threads at once.
+    after the last flush, all frames are put into the file and counted. In a file in SWMR mode
+    what was flushed survives the end of the process (see `recover`); the end of the machine only
+    once the kernel has written it (`os.fsync`). Not for several threads at once.
 
     Raises:
         InvalidError: the dataset does not grow along its first axis by chunks of whole frames, or
@@ -107,7 +108,8 @@ class Writer:
         _check(dataset)
         pipeline = pipeline_of(dataset)
         self._dataset = dataset
-        self._counter = dataset.file[dataset.attrs[COUNTER_ATTRIBUTE]]
+        self._file = dataset.file
+        self._counter = self._file[dataset.attrs[COUNTER_ATTRIBUTE]]
         self._frame_shape = tuple(dataset.shape[1:])
         self._dtype = dataset.dtype
         self._origin = (0,) * len(self._frame_shape)
@@ -195,9 +197,12 @@ class Writer:
             # With what was in the buffer before, which nobody counts, behind the frames.
             whole = self._pipeline.encode(self._buffer)
             self._write(self._stored, whole)
-        self._dataset.flush()
+        # A file without SWMR is read only after all of it is written.
+        together = not self._file.swmr_mode
+        if not together:
+            self._dataset.flush()
         self._counter[()] = self._written
-        self._counter.flush()
+        (self._file if together else self._counter).flush()
         self._unflushed = 0
         self._flushed_s = time.monotonic()
 

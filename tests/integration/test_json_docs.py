@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from datamgr import tasks
 from datamgr.cli import main
 from datamgr.config import Settings
 from datamgr.db import Database
+from hdf5_tools import append
 from pitoolbox import journal
 from pitoolbox.executor import Issue
 from tests.commands import DATAMGR
@@ -93,6 +95,18 @@ def ask_perms(ask: Callable[..., None], database: Database, tree: Path) -> None:
     ask("perms", "list")
 
 
+def ask_hdf5(ask: Callable[..., None], folder: Path) -> None:
+    """The outputs about HDF5 files: one that grew, and one that is made of it and of nothing."""
+    with h5py.File(folder / "grown.h5", "w") as file:
+        append.Writer(append.create(file, "data", (2,), "f4")).close()
+        file["three"] = [1, 2, 3]
+    ask("hdf5", "recover", str(folder / "grown.h5"))
+    out = str(folder / "virtual.h5")
+    ask("hdf5", "virtual", "build", out, str(folder / "grown.h5"), "--dataset", "three")
+    (folder / "grown.h5").unlink()
+    ask("hdf5", "virtual", "verify", out, exit_code=1)
+
+
 @pytest.fixture
 def outputs(
     settings: Settings,
@@ -108,14 +122,15 @@ def outputs(
     os.environ["DATAMGR_SCAN__MAX_DEPTH"] = "1"  # so that `deep` is an error
     collected: dict[str, dict[str, Any]] = {}
 
-    def ask(*argv: str) -> None:
-        assert main.run([*argv, "--json"]) == 0
+    def ask(*argv: str, exit_code: int = 0) -> None:
+        assert main.run([*argv, "--json"]) == exit_code
         said = capsys.readouterr().out
         answer = json.loads(said[said.rindex('{"schema"') :])
         collected[answer["schema"]] = answer
 
     try:
         path, name = str(tree), "fs"
+        ask_hdf5(ask, tmp_path)
         ask("db", "upgrade")
         ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root",
             "--proxy", pwd.getpwuid(os.getuid()).pw_name,

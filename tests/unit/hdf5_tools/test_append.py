@@ -1,0 +1,102 @@
+"""What `append.Writer` writes is what h5py reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from datamgr.errors import ConflictError, InvalidError
+from hdf5_tools import append
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[h5py.File]:
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as opened:
+        yield opened
+
+
+def frames(count: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    noise = np.random.default_rng(1).integers(0, 200, (count, *shape))
+    return noise.astype(dtype)
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"gzip_level": 4}, {"gzip_level": 1, "shuffle": True}, {"shuffle": True}]
+)
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">i4", "<f8", "c8", "bool"])
+@pytest.mark.parametrize(("shape", "chunk_bytes"), [((), 64), ((3, 5), 1), ((3, 5), 700)])
+def test_frames_come_back(
+    file: h5py.File, filters: dict[str, int], dtype: str, shape: tuple[int, ...], chunk_bytes: int
+) -> None:
+    given = frames(53, shape, dtype)
+    dataset = append.create(file, "a/b", shape, dtype, chunk_bytes=chunk_bytes, **filters)
+    with append.Writer(dataset, flush_frames=10) as writer:
+        for number in range(20):
+            writer.append(given[number : number + 1].reshape(shape))
+        writer.extend(given[20:])
+        assert writer.frames == 53
+    assert dataset.dtype == np.dtype(dtype)
+    assert (dataset[()] == given).all()
+    assert append.frames_written(dataset) == 53
+
+
+def test_a_later_writer_goes_on_inside_a_chunk(file: h5py.File) -> None:
+    given = frames(25, (4,), "<u4")
+    dataset = append.create(file, "x", (4,), "<u4", chunk_bytes=160, gzip_level=1)
+    for first in range(0, 25, 5):
+        with append.Writer(dataset) as writer:
+            writer.extend(given[first : first + 5])
+    assert (dataset[()] == given).all()
+
+
+def test_the_buffer_is_not_the_callers(file: h5py.File) -> None:
+    dataset = append.create(file, "x", (4,), "<u4", chunk_bytes=64, gzip_level=1)
+    mine = np.zeros(4, "<u4")
+    with append.Writer(dataset) as writer:
+        for number in range(9):
+            mine[:] = number
+            writer.append(mine)
+    assert (dataset[:, 0] == np.arange(9)).all()
+
+
+def test_wrong_frames_are_refused_and_nothing_is_written(file: h5py.File) -> None:
+    dataset = append.create(file, "x", (2, 3), "<u2")
+    with append.Writer(dataset) as writer:
+        with pytest.raises(append.FrameShapeError, match=r"\(2, 3\), not \(3, 2\)"):
+            writer.append(np.zeros((3, 2), "<u2"))
+        with pytest.raises(append.FrameShapeError):
+            writer.extend(np.zeros((2, 3), "<u2"))
+        with pytest.raises(append.FrameTypeError, match="uint16, not float64; convert"):
+            writer.append(np.zeros((2, 3)))
+    assert dataset.shape == (0, 2, 3)
+    with pytest.raises(ConflictError, match="closed"):
+        writer.append(np.zeros((2, 3), "<u2"))
+
+
+def test_datasets_that_cannot_be_appended_to_are_named(file: h5py.File) -> None:
+    with pytest.raises(InvalidError, match="no fixed size"):
+        append.create(file, "s", (), h5py.string_dtype())
+    with pytest.raises(InvalidError, match="0 bytes"):
+        append.create(file, "z", (0, 3), "u1")
+    fixed = file.create_dataset("fixed", (3, 4), "f4")
+    with pytest.raises(InvalidError, match="/fixed does not grow"):
+        append.Writer(fixed)
+    foreign = file.create_dataset("foreign", (0, 4), "f4", maxshape=(None, 4), chunks=(1, 4))
+    with pytest.raises(InvalidError, match="/foreign has no counter"):
+        append.Writer(foreign)
+    squeezed = file.create_dataset(
+        "lzf", (0, 4), "f4", maxshape=(None, 4), chunks=(1, 4), compression="lzf"
+    )
+    squeezed.attrs[append.COUNTER_ATTRIBUTE] = "/lzf_frames"
+    with pytest.raises(InvalidError, match="filter lzf"):
+        append.Writer(squeezed)
+
+
+def test_close_flushes_even_after_an_error(file: h5py.File) -> None:
+    dataset = append.create(file, "x", (4,), "<u4")
+    with pytest.raises(KeyError), append.Writer(dataset) as writer:
+        writer.append(np.arange(4, dtype="<u4"))
+        raise KeyError("the detector")
+    assert append.frames_written(dataset) == 1
