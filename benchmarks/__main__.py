@@ -7,7 +7,7 @@ the commands of the figures that stand there.
 import argparse
 import importlib
 
-NAMES = ("walk", "memory", "rollup", "find", "spark", "importer", "startup", "perms")
+NAMES = ("walk", "memory", "rollup", "find", "spark", "importer", "startup", "perms", "append")
 
 
 def main() -> None:
