@@ -8,10 +8,20 @@ from datamgr.errors import UnavailableError
 
 # Commands are imported when called: h5py and numpy take a moment, and come with an extra.
 _COMMANDS = {
+    "index": "hdf5_tools.index_cli:index",
+    "search": "hdf5_tools.index_cli:search",
+    "attributes": "hdf5_tools.index_cli:attributes",
+    "compact": "hdf5_tools.index_cli:compact",
+    "show": "hdf5_tools.index_cli:show",
     "recover": "hdf5_tools.recover_cli:recover_",
     "virtual": "hdf5_tools.virtual_cli:virtual_",
 }
 _SUMMARIES = {
+    "index": "Harvest every attribute of HDF5 files, to be searched.",
+    "search": "Find objects by their attributes.",
+    "attributes": "List the attributes of an index.",
+    "compact": "Leave out of an index what is gone.",
+    "show": "Print every object of one file with its attributes.",
     "recover": "Make a file whose writer died readable again.",
     "virtual": "Many files as one array.",
 }

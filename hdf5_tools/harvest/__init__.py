@@ -1,0 +1,1 @@
+"""Harvest: every object and attribute of a file, without its raw data."""

@@ -1,0 +1,1 @@
+"""Index: attributes of many files, searched in place in memory-mapped segments."""
