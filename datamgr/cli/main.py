@@ -38,7 +38,7 @@ COMMANDS = {
     "perms": Command(
         "pitoolbox.cli:perms", "Group, mode and owner in your project, by request and undoable."
     ),
-    "hdf5": Command("hdf5_tools.cli:hdf5", "Append to, compose and repair HDF5 files."),
+    "hdf5": Command("hdf5_tools.cli:hdf5", "Search, compose and repair HDF5 files."),
     "task": Command("datamgr.cli.task:task", "The queue of long work."),
     "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
     "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),

@@ -101,6 +101,12 @@ def ask_hdf5(ask: Callable[..., None], folder: Path) -> None:
         append.Writer(append.create(file, "data", (2,), "f4")).close()
         file["three"] = [1, 2, 3]
     ask("hdf5", "recover", str(folder / "grown.h5"))
+    (folder / "broken.h5").write_bytes(b"nothing")
+    index = str(folder / "hdf5.index")
+    ask("hdf5", "index", str(folder / "grown.h5"), str(folder / "broken.h5"), "--into", index)
+    ask("hdf5", "search", index, "has frames_written_in")
+    ask("hdf5", "attributes", index)
+    ask("hdf5", "show", str(folder / "grown.h5"))
     out = str(folder / "virtual.h5")
     ask("hdf5", "virtual", "build", out, str(folder / "grown.h5"), "--dataset", "three")
     (folder / "grown.h5").unlink()
