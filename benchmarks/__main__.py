@@ -7,7 +7,18 @@ the commands of the figures that stand there.
 import argparse
 import importlib
 
-NAMES = ("walk", "memory", "rollup", "find", "spark", "importer", "startup", "perms", "append")
+NAMES = (
+    "walk",
+    "memory",
+    "rollup",
+    "find",
+    "spark",
+    "importer",
+    "startup",
+    "perms",
+    "append",
+    "hdf5_search",
+)
 
 
 def main() -> None:

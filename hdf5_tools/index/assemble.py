@@ -85,9 +85,10 @@ def _put_texts(
     _put_table(arrays, "text", own)
     of = (unique >> 32).astype(np.int32)
     arrays["text_name_first"] = _first(of, count)
-    by_object = np.lexsort((objects, number))
-    arrays["text_object"] = objects[by_object]
-    arrays["text_post_first"] = _first(number[by_object], len(unique))
+    # Once each, though an object may have a text several times.
+    postings = np.unique((number.astype(np.int64) << 32) | objects)
+    arrays["text_object"] = (postings & 0xFFFFFFFF).astype(np.int32)
+    arrays["text_post_first"] = _first(postings >> 32, len(unique))
     backwards = pc.sort_indices(pc.binary_reverse(sorted_values)).to_numpy()
     last = np.empty(len(backwards), np.int64)
     last[backwards] = np.arange(len(backwards))

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from datamgr.errors import InvalidError
 from hdf5_tools.harvest.records import Form, Kind
-from hdf5_tools.index.assemble import NUMBERS
 from hdf5_tools.index.columns import DOUBLE, SINGLE
 from hdf5_tools.index.query import All, AnyOf, Compare, Has, Node, Not, Pattern
-from hdf5_tools.index.segment import NOTHING, Numbers, Segment
+from hdf5_tools.index.segment import NOTHING, Numbers, Segment, unique
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +63,8 @@ def _all(count: int, found: _Set) -> Array:
 
 def _evaluate(segment: Segment, node: Node, of_files: bool) -> _Set:
     match node:
+        case All((Compare() as low, Compare() as high)) if _is_range(segment, low, high):
+            members = _in_range(segment, low, high)
         case All(terms):
             return reduce(_Set.__and__, (_evaluate(segment, term, of_files) for term in terms))
         case AnyOf(terms):
@@ -94,19 +95,50 @@ def _compared(segment: Segment, node: Compare) -> Array:
             return segment.objects_of_texts(np.sort(texts.matching(node.value)))
         return segment.objects_of_texts(texts.compared(node.operator, node.value.parts[0]))
     found = []
-    for code, (column, _) in NUMBERS.items():
-        numbers = segment.numbers_of(number, column)
-        if len(numbers.values):
-            found.append(_between(numbers, node.operator, node.value, code))
-    return np.unique(np.concatenate(found)) if found else NOTHING
+    for numbers in segment.numbers_of(number):
+        low, high = _run(numbers, node.operator, node.value)
+        found.append(numbers.objects[low:high])
+    return _joined(found)
 
 
-def _between(numbers: Numbers, operator: str, value: Fraction, column: int) -> Array:
-    """The objects whose numbers are smaller, equal, …; NaN, which is sorted last, is neither."""
+def _joined(found: list[Array]) -> Array:
+    if len(found) == 1:
+        return unique(found[0])
+    return unique(np.concatenate(found)) if found else NOTHING
+
+
+def _is_range(segment: Segment, low: Compare, high: Compare) -> bool:
+    """Whether both bound one number: then no object needs to be looked at twice.
+
+    Not where objects have several numbers of this name: one may fulfil this, another that.
+    """
+    if low.name != high.name or low.is_field or high.is_field:
+        return False
+    if isinstance(low.value, Pattern) or isinstance(high.value, Pattern):
+        return False
+    name = segment.name(low.name)
+    if name is None:
+        return False
+    numbers = segment.numbers_of(name)
+    return len(numbers) == 1 and segment.is_single(name)
+
+
+def _in_range(segment: Segment, low: Compare, high: Compare) -> Array:
+    name = segment.name(low.name)
+    assert name is not None  # noqa: S101  _is_range
+    [numbers] = segment.numbers_of(name)
+    assert isinstance(low.value, Fraction)  # noqa: S101
+    assert isinstance(high.value, Fraction)  # noqa: S101
+    first, last = _run(numbers, low.operator, low.value)
+    begin, end = _run(numbers, high.operator, high.value)
+    return unique(numbers.objects[max(first, begin) : max(0, min(last, end))])
+
+
+def _run(numbers: Numbers, operator: str, value: Fraction) -> tuple[int, int]:
+    """From where to where numbers are smaller, equal, …; NaN is neither."""
     values, end = numbers.values, len(numbers.values)
-    if column in (SINGLE, DOUBLE):
-        if np.isnan(values[-1]):
-            end = int(np.searchsorted(values, np.nan, "left"))
+    if numbers.column in (SINGLE, DOUBLE):
+        end -= numbers.nans
         # In the precision of what is stored: 0.1 is what was stored as 0.1.
         bound: Any = np.float64(_double(value))
         if abs(bound) <= np.finfo(values.dtype).max:
@@ -118,15 +150,15 @@ def _between(numbers: Numbers, operator: str, value: Fraction, column: int) -> A
         high = _whole(values, math.floor(value) + 1)
     match operator:
         case "=":
-            return numbers.objects[low:high]
+            return low, high
         case "<":
-            return numbers.objects[:low]
+            return 0, low
         case "<=":
-            return numbers.objects[:high]
+            return 0, high
         case ">":
-            return numbers.objects[high:end]
+            return high, end
         case _:
-            return numbers.objects[low:end]
+            return low, end
 
 
 def _double(value: Fraction) -> float:

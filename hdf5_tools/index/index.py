@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from hdf5_tools.harvest.records import Form, Kind, Value
 from hdf5_tools.index import evaluate, manifest, query
-from hdf5_tools.index.assemble import NUMBERS
 from hdf5_tools.index.manifest import Manifest
 from hdf5_tools.index.segment import Segment
 
@@ -53,18 +52,18 @@ class Hits:
 
     def paths(self) -> list[tuple[bytes, bytes]]:
         """File and object path of each, in the order of the index."""
-        return [
-            segment.path_of(number)
-            for segment, members in self._found
-            for number in members.tolist()
-        ]
+        found: list[tuple[bytes, bytes]] = []
+        for segment, members in self._found:
+            found += segment.paths_of(members)
+        return found
 
     def rows(self, attributes: tuple[bytes, ...] = (), limit: int | None = None) -> Iterator[Hit]:
         """Each with the attributes that are named."""
         left = len(self) if limit is None else limit
         for segment, members in self._found:
-            for number in members[:left].tolist():
-                file, path = segment.path_of(number)
+            chosen = members[:left]
+            places = segment.paths_of(chosen)
+            for number, (file, path) in zip(chosen.tolist(), places, strict=True):
                 yield Hit(
                     file,
                     path,
@@ -168,10 +167,8 @@ class Index:
             if high > low:
                 texts += high - low
                 example = example or segment.texts[low]
-            for column, _ in NUMBERS.values():
-                values = segment.numbers_of(number, column).values
-                if values.dtype.kind == "f":
-                    values = values[: np.searchsorted(values, np.nan)]
+            for numbers in segment.numbers_of(number):
+                values = numbers.values[: len(numbers.values) - numbers.nans]
                 if len(values):
                     bounds += [values[0].item(), values[-1].item()]
         smallest, largest = (min(bounds), max(bounds)) if bounds else (None, None)

@@ -198,7 +198,7 @@ class _Parser:
         if kind == "keyword" and word in ("true", "false") and not folds:
             return Fraction(word == "true")
         self._at -= 1
-        raise self._error('a "text" is expected' + ("" if folds else " or a number"))
+        raise self._error(("" if folds else "a number or ") + 'a "text" is expected')
 
     def _next(self) -> tuple[str, str, int]:
         token = self._tokens[self._at] if self._at < len(self._tokens) else ("end", "", -1)

@@ -25,10 +25,15 @@ NOTHING = np.empty(0, np.int32)
 
 @dataclass(frozen=True)
 class Numbers:
-    """The values of one name in one column, ascending, and the object of each."""
+    """The values of one name in one column, ascending, and the object of each.
 
+    `nans`: how many of the last ones are no numbers.
+    """
+
+    column: int
     values: Array
     objects: Array
+    nans: int
 
 
 class Table:
@@ -199,6 +204,8 @@ class Segment:
         self._attribute_forms = self._table("attribute_form_text")
         self._texts: dict[int, Texts] = {}
         self._found: dict[bytes, int | None] = {}
+        self._single: dict[int, bool] = {}
+        self._numbers: dict[int, list[Numbers]] = {}
         self._dead = dead if dead is not None and len(dead) else None
 
     @property
@@ -240,28 +247,49 @@ class Segment:
         return found
 
     def objects_of_texts(self, texts: Array) -> Array:
-        """The objects with one of these texts, ascending."""
+        """The objects with one of these texts, which ascend; ascending too."""
         first, objects = self.arrays["text_post_first"], self.arrays["text_object"]
         if not len(texts):
             return NOTHING
-        if texts[-1] - texts[0] + 1 == len(texts) and (len(texts) < 2 or texts[0] < texts[-1]):
-            return np.unique(objects[first[texts[0]] : first[texts[-1] + 1]])
-        return np.unique(np.concatenate([objects[first[t] : first[t + 1]] for t in texts.tolist()]))
+        if len(texts) == 1:
+            single: Array = objects[first[texts[0]] : first[texts[0] + 1]]
+            return single
+        if texts[-1] - texts[0] + 1 == len(texts):
+            return unique(objects[first[texts[0]] : first[texts[-1] + 1]])
+        runs = zip(first[texts].tolist(), first[texts + 1].tolist(), strict=True)
+        return unique(np.concatenate([objects[low:high] for low, high in runs]))
 
-    def numbers_of(self, name: int, column: str) -> Numbers:
-        """The numbers of a name in a column."""
-        first = f"{column}_first"
-        return Numbers(
-            self._of(name, first, f"{column}_value"), self._of(name, first, f"{column}_object")
-        )
+    def numbers_of(self, name: int) -> list[Numbers]:
+        """The numbers of a name, in each column that has some."""
+        known = self._numbers.get(name)
+        if known is None:
+            known = self._numbers[name] = []
+            for code, (column, _) in NUMBERS.items():
+                values = self._of(name, f"{column}_first", f"{column}_value")
+                if len(values):
+                    objects = self._of(name, f"{column}_first", f"{column}_object")
+                    # They are sorted behind everything.
+                    floats = values.dtype.kind == "f"
+                    nans = len(values) - np.searchsorted(values, np.nan) if floats else 0
+                    known.append(Numbers(code, values, objects, int(nans)))
+        return known
 
-    def path_of(self, number: int) -> tuple[bytes, bytes]:
-        """File and path of an object."""
-        arrays = self.arrays
-        return (
-            self.files.kept(int(arrays["object_file"][number])),
-            self.paths.kept(int(arrays["object_path"][number])),
-        )
+    def is_single(self, name: int) -> bool:
+        """Whether no object has two numbers of this name; looked up once."""
+        known = self._single.get(name)
+        if known is None:
+            known = self._single[name] = all(
+                len(unique(numbers.objects)) == len(numbers.objects)
+                for numbers in self.numbers_of(name)
+            )
+        return known
+
+    def paths_of(self, objects: Array) -> list[tuple[bytes, bytes]]:
+        """File and path of each object."""
+        file, path = self.files.kept, self.paths.kept
+        files = self.arrays["object_file"][objects].tolist()
+        paths = self.arrays["object_path"][objects].tolist()
+        return [(file(f), path(p)) for f, p in zip(files, paths, strict=True)]
 
     def form_of(self, number: int) -> Form:
         """Type and shape of an object."""
@@ -313,6 +341,18 @@ class Segment:
 
     def _table(self, name: str) -> Table:
         return Table(self.arrays[f"{name}_bytes"], self.arrays[f"{name}_first"])
+
+
+def unique(objects: Array) -> Array:
+    """In order, once each; for few, quicker than numpy's own."""
+    if len(objects) < 2:
+        return objects
+    ordered = np.sort(objects)
+    differs = ordered[1:] != ordered[:-1]
+    if differs.all():
+        return ordered
+    kept: Array = ordered[np.concatenate(([True], differs))]
+    return kept
 
 
 def _after(prefix: bytes) -> bytes | None:

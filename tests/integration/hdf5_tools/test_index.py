@@ -210,7 +210,7 @@ def test_everything_harvested_comes_back(corpus: Corpus) -> None:
         for number in range(segment.objects):
             if segment.alive is None or segment.alive[number]:
                 found = segment.attributes_of(number)
-                back[segment.path_of(number)] = (segment.form_of(number), found)
+                back[segment.paths_of(np.array([number]))[0]] = (segment.form_of(number), found)
     assert len(back) == len(objects)
     for file, found in objects:
         form, attributes = back[file, found.path]
@@ -243,7 +243,7 @@ def test_properties_of_objects(corpus: Corpus) -> None:
     ("text", "said"),
     [
         ("", "empty"),
-        ("sample =", "at 'the end': a \"text\" is expected"),
+        ("sample =", "at 'the end': a number or a \"text\" is expected"),
         ("sample = = 3", "at '= 3'"),
         ('sample = "open', "not understood"),
         ("sample 3", "after a name"),
