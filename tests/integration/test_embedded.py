@@ -277,6 +277,7 @@ finally:
     finally:
         os.close(writer)
         os.close(reader)
+    psutil.wait_procs(processes_under(state_dir), timeout=60)  # the sleeper has been woken
 
 
 def test_server_of_a_killed_owner_is_used_again_and_then_stopped(state_dir: Path) -> None:
