@@ -3,6 +3,7 @@
 HDF5 may crash or never end on a damaged file, so it is called in `sandbox` only.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,15 @@ def harvest(path: Path | bytes | str) -> FileRecord:
             h5o.visit(file.id, found.append)
             return FileRecord([_object(file, name) for name in found])
     except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
-        raise Refused(f"HDF5 cannot read it: {str(error) or type(error).__name__}") from error
+        raise Refused(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Without HDF5's addresses, times and file names."""
+    if isinstance(error, OSError) and error.errno:
+        return f"HDF5 cannot read it: {os.strerror(error.errno)}"
+    said = " ".join(str(error).strip("'\"").split())
+    return f"HDF5 cannot read it: {said or type(error).__name__}"
 
 
 def _object(file: h5py.File, name: bytes) -> ObjectRecord:

@@ -27,7 +27,15 @@ _ALIGNMENT = 64
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write a file that does not exist, and wait until it is on disk."""
+    """Write a file that does not exist, and wait until it is on disk; an error leaves none."""
+    try:
+        _write(path, arrays)
+    except OSError:
+        path.unlink(missing_ok=True)  # what there is of it may be what fills the disk
+        raise
+
+
+def _write(path: Path, arrays: Mapping[str, Array]) -> None:
     with path.open("xb") as file:
         contents = {}
         for name, array in arrays.items():

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from datamgr import display
-from datamgr.errors import ConflictError, InvalidError, NotFoundError
+from datamgr.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 
 FORMAT = 1
 _NAME = "manifest.json"
@@ -88,7 +88,18 @@ def locked(folder: Path) -> Iterator[Manifest]:
     Raises:
         ConflictError: another process changes the index.
         InvalidError: the folder holds something else.
+        UnavailableError: it cannot be written, or its disk is full; what was there still counts.
     """
+    try:
+        with _locked(folder) as listed:
+            yield listed
+    except OSError as error:
+        shown = display.printable(folder)
+        raise UnavailableError(f"the index {shown} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Manifest]:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _NAME).exists() and any(not _is_ours(path) for path in folder.iterdir()):
         raise InvalidError(f"{display.printable(folder)} is not empty and holds no index")

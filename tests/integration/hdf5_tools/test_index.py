@@ -23,6 +23,7 @@ from hdf5_tools.harvest.sandbox import Sandbox
 from hdf5_tools.index import manifest, query, update
 from hdf5_tools.index.index import Index
 from hdf5_tools.index.query import All, AnyOf, Compare, Has, Node, Not, Pattern
+from tests import mounts
 from tests.commands import DATAMGR, call
 
 WORDS = [
@@ -332,6 +333,28 @@ def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
     segment.unlink()
     with pytest.raises((NotFoundError, FileNotFoundError)):
         Index.open(tmp_path / "i")
+
+
+@mounts.needs_root
+@pytest.mark.root
+def test_a_full_disk_leaves_the_index_as_it_was(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data / "0.h5", 0)
+    with mounts.tmpfs(tmp_path / "small", 96 << 10) as place:
+        assert call(capfd, "hdf5", "index", data, "--into", place / "index").exit_code == 0
+        before = Index.open(place / "index").search("has sample").paths()
+        assert before
+        for number in range(1, 60):
+            write(data / f"{number}.h5", number)
+        done = call(capfd, "hdf5", "index", data, "--into", place / "index")
+        assert (done.exit_code, "No space left" in done.stderr) == (7, True)
+        assert Index.open(place / "index").search("has sample").paths() == before
+        assert len(list((place / "index").glob("*.segment"))) == 1
+    done = call(capfd, "hdf5", "index", data, "--into", "/proc/index")
+    assert (done.exit_code, "/proc/index" in done.stderr) == (7, True)
 
 
 def test_show_prints_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
