@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 ARGS ?=
+# Even where bytecode is not wanted: the tests start hundreds of processes of this code.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -22,7 +24,7 @@ demo: setup ## scan a real tree, print its usage and serve the page (PATH by ARG
 	@$(BIN)/datamgr demo $(ARGS)
 
 test: setup system-packages ## run every test
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 $(ARGS)
 
 check: setup ## the fast loop: ruff, mypy, import contracts, unit tests
 	@$(BIN)/ruff format --check .

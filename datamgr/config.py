@@ -1,32 +1,20 @@
 """What is configured: one frozen model, read from `datamgr.toml` and the environment."""
 
-import os
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from datamgr import config_file
+from datamgr.config_file import ENVIRONMENT_PREFIX, TIER_SOCKET, default_state_dir
+from datamgr.config_hdf5 import Hdf5Settings
 from datamgr.config_nightly import AlertSettings, NightlySettings
 from datamgr.config_pitoolbox import PitoolboxSettings
-from datamgr.config_tier import TierSettings
-from datamgr.config_types import AbsolutePath, Seconds, Section, absolute
-from datamgr.errors import InvalidError, NotFoundError
-
-ENVIRONMENT_PREFIX = "DATAMGR_"
-SYSTEM_CONFIG = Path("/etc/datamgr/datamgr.toml")
-
-
-def default_state_dir() -> Path:
-    """`/var/lib/datamgr` for root, else `$XDG_STATE_HOME/datamgr`.
-
-    Source: FHS 3.0 section 5.8; XDG Base Directory Specification 0.8.
-    """
-    if os.geteuid() == 0:
-        return Path("/var/lib/datamgr")
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return absolute(base) / "datamgr"
+from datamgr.config_tier import TieringSettings, TierSettings
+from datamgr.config_types import AbsolutePath, Seconds, Section
+from datamgr.config_web import OidcSettings, WebSettings
+from datamgr.errors import InvalidError
 
 
 class DatabaseSettings(Section):
@@ -84,15 +72,6 @@ class ScanSettings(Section):
     )
 
 
-class WebSettings(Section):
-    """The web pages and the API."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(
-        8765, ge=0, le=65535, description="Port to listen on; 0 means any that is free."
-    )
-
-
 class TaskSettings(Section):
     """The queue of long work."""
 
@@ -119,7 +98,7 @@ class UpSettings(Section):
     services: tuple[str, ...] = Field(
         ("web", "worker"),
         description="Services that `datamgr up` starts, in this order; `perms-worker` and "
-        "`perms-lister` are for permission requests.",
+        "`perms-lister` are for permission requests, `tier-daemon` for managed roots.",
     )
 
 
@@ -141,14 +120,17 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     scan: ScanSettings = ScanSettings()
     web: WebSettings = WebSettings()
+    oidc: OidcSettings = OidcSettings()
     tasks: TaskSettings = TaskSettings()
     identity: IdentitySettings = IdentitySettings()
     nightly: NightlySettings = NightlySettings()
     alerts: AlertSettings = AlertSettings()
     pitoolbox: PitoolboxSettings = PitoolboxSettings()
+    hdf5: Hdf5Settings = Hdf5Settings()
     tier: dict[str, TierSettings] = Field(
         default_factory=dict, description="Managed roots by name, see `[tier.NAME]`."
     )
+    tiering: TieringSettings = TieringSettings()
     up: UpSettings = UpSettings()
 
     @classmethod
@@ -173,37 +155,10 @@ class Settings(BaseSettings):
         """Where the lister of directories answers."""
         return self.pitoolbox.lister_socket or self.state_dir / "perms-lister.sock"
 
-
-def find_config(explicit: str | None) -> Path | None:
-    """The configuration file in force: `--config`, `DATAMGR_CONFIG`, the user's, the system's.
-
-    Raises:
-        NotFoundError: a file named explicitly is not there.
-        InvalidError: it may not be looked at.
-    """
-    named = explicit or os.environ.get("DATAMGR_CONFIG")
-    if named:
-        path = absolute(named)
-        try:
-            found = path.is_file()
-        except OSError as error:
-            raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
-        if not found:
-            raise NotFoundError(f"the configuration file {path} does not exist")
-        return path
-    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    for path in (absolute(base) / "datamgr" / "datamgr.toml", SYSTEM_CONFIG):
-        if _is_file(path):
-            return path
-    return None
-
-
-def _is_file(path: Path) -> bool:
-    """Whether it is; a place that may not be looked at, as somebody else's home, has none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    @property
+    def tier_socket(self) -> Path:
+        """Where the daemon of managed roots answers."""
+        return self.tiering.socket or self.state_dir / TIER_SOCKET
 
 
 def load(explicit: str | None = None) -> Settings:
@@ -213,15 +168,8 @@ def load(explicit: str | None = None) -> Settings:
         NotFoundError: a file named explicitly is not there.
         InvalidError: no TOML, an unknown key or a value out of range.
     """
-    path = find_config(explicit)
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidError(f"{path} is no valid TOML: {error}") from error
-        except OSError as error:
-            raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
+    path = config_file.find_config(explicit)
+    values = config_file.read(path)
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -6,12 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from datamgr import units
+from datamgr.config_file import absolute
 from datamgr.errors import InvalidError
-
-
-def absolute(value: object) -> Path:
-    """A path with `~` and the working directory resolved."""
-    return Path(str(value)).expanduser().absolute()
 
 
 def _span(value: object) -> object:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -18,6 +19,8 @@ from datamgr.errors import InvalidError, UnavailableError
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
+# Where a session of `Database.snapshot` keeps what was asked once, which stays true for it.
+SNAPSHOT = "snapshot"
 
 
 class Base(orm.DeclarativeBase):
@@ -64,14 +67,38 @@ class Database:
         Raises:
             UnavailableError: the database went away.
         """
-        with (
-            explained(),
-            orm.Session(self.engine, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            if read_only:
-                session.execute(sa.text("SET TRANSACTION READ ONLY"))
+        with _begun(self._read_only if read_only else self.engine) as session:
             yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[orm.Session]:
+        """A session that only reads, and sees one state of the database throughout.
+
+        Raises:
+            UnavailableError: the database went away.
+        """
+        with _begun(self._frozen) as session:
+            session.info[SNAPSHOT] = {}
+            yield session
+
+    # What a transaction is like travels with its BEGIN: to set it would be a round trip.
+    @cached_property
+    def _read_only(self) -> sa.Engine:
+        return self.engine.execution_options(postgresql_readonly=True)
+
+    @cached_property
+    def _frozen(self) -> sa.Engine:
+        return self._read_only.execution_options(isolation_level="REPEATABLE READ")
+
+
+@contextmanager
+def _begun(engine: sa.Engine) -> Iterator[orm.Session]:
+    with (
+        explained(),
+        orm.Session(engine, expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """How names and rows leave datamgr: text that is safe to show, and values of JSON."""
 
 import base64
+import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from datamgr.errors import InvalidError
 
 Row = Mapping[str, Any]
 
@@ -26,6 +29,34 @@ def printable(value: str | bytes | object) -> str:
         else c.encode("unicode_escape").decode("ascii")
         for c in name
     )
+
+
+def printable_all(names: Sequence[bytes]) -> list[str]:
+    """As `printable`, of many names at once, in a fraction of the time."""
+    if not names:
+        return []
+    # No name has a NUL, and none is decoded otherwise for what stands beside it.
+    shown = os.fsdecode(b"\0".join(names)).split("\0")
+    if "".join(shown).isprintable():
+        return shown
+    return [name if name.isprintable() else printable(name) for name in shown]
+
+
+def to_address(path: bytes) -> str:
+    """A path as it travels in an address: base64url without padding. Source: RFC 4648, 5."""
+    return base64.urlsafe_b64encode(path).decode("ascii").rstrip("=")
+
+
+def from_address(text: str) -> bytes:
+    """The bytes of a path from an address.
+
+    Raises:
+        InvalidError: it is none that `to_address` made.
+    """
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidError("the path in this address is no base64url; follow a link") from error
 
 
 def encode_row(row: Row) -> dict[str, Any]:

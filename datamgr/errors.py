@@ -50,3 +50,10 @@ class UnavailableError(DatamgrError):
     exit_code = 7
     status = 503
     title = "Unavailable"
+
+
+class TooManyError(UnavailableError):
+    """It was asked for too often."""
+
+    status = 429
+    title = "Too often"

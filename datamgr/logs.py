@@ -35,3 +35,5 @@ def configure_logging(*, daemon: bool, verbose: bool = False) -> None:
     root.handlers[:] = [handler]
     normal = logging.INFO if daemon else logging.WARNING
     root.setLevel(logging.DEBUG if verbose else normal)
+    # Which plugins it has is no news to an operator.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)

@@ -12,6 +12,15 @@ Argv = Sequence[str | bytes]
 Process = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE
 
+
+class ProgramError(UnavailableError):
+    """A program ended with another exit code than 0; `said` is all that it printed."""
+
+    def __init__(self, message: str, exit_code: int, said: bytes) -> None:
+        super().__init__(message)
+        self.exit_code, self.said = exit_code, said
+
+
 # Asks the kernel for SIGTERM at the parent's death. A parent that died before it was asked is
 # noticed by the shell, which then has another one than the one it was told.
 _BOUND = ("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
@@ -28,8 +37,8 @@ def run(
     """What the program printed, once it ended well. No shell is involved.
 
     Raises:
-        UnavailableError: it is not installed, took longer than `timeout_s` or failed;
-            the message carries the last line it said.
+        ProgramError: it failed; the message carries the last line it said.
+        UnavailableError: it is not installed or took longer than `timeout_s`.
     """
     program = _display(argv[0])
     try:
@@ -52,7 +61,11 @@ def run(
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         reason = said[-1] if said else "it said nothing"
-        raise UnavailableError(f"{program} failed with exit code {done.returncode}: {reason}")
+        raise ProgramError(
+            f"{program} failed with exit code {done.returncode}: {reason}",
+            done.returncode,
+            done.stdout + done.stderr,
+        )
     return done.stdout
 
 

@@ -10,6 +10,7 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "worker": ("worker",),
     "perms-worker": ("perms", "worker"),
     "perms-lister": ("perms", "lister"),
+    "tier-daemon": ("tier", "daemon"),
 }
 
 

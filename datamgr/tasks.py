@@ -6,7 +6,7 @@ This is what submits, shows and cancels; what workers do to the rows is `datamgr
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,7 @@ class Task(Base):
     __table_args__ = (
         sa.CheckConstraint(_state_in(list(State)), name="state"),
         sa.Index("ix_task_key_started_at", "key", "started_at"),
+        sa.Index("ix_task_owner_id", "owner", "id"),
         sa.Index("ix_task_queued", "id", postgresql_where=sa.text("state = 'queued'")),
         sa.Index(
             "ix_task_unfinished", "key", "id", postgresql_where=sa.text(_state_in(UNFINISHED))
@@ -162,10 +163,17 @@ def list_tasks(
     kind: str | None = None,
     key: str | None = None,
     owner: str | None = None,
+    ended_within: timedelta | None = None,
     limit: int = 100,
 ) -> Sequence[Task]:
-    """The newest tasks, newest first; None is no restriction."""
+    """The newest tasks, newest first; None is no restriction.
+
+    `ended_within`: of those that have ended, the ones that did so no longer ago.
+    """
     wanted = sa.select(Task).where(Task.state.in_(states)).order_by(Task.id.desc()).limit(limit)
+    if ended_within is not None:
+        is_recent = Task.finished_at > sa.func.now() - ended_within
+        wanted = wanted.where(Task.state.in_(UNFINISHED) | is_recent)
     for column, value in ((Task.kind, kind), (Task.key, key), (Task.owner, owner)):
         if value is not None:
             wanted = wanted.where(column == value)

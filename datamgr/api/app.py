@@ -1,44 +1,47 @@
 """Builds the web application from the features' routers, the pages and the guard before them."""
 
+import hashlib
 import importlib
-from collections.abc import Awaitable, Callable
+import threading
+from importlib import metadata
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from starlette.middleware.base import BaseHTTPMiddleware
+from fastapi import Depends, FastAPI
 
-from datamgr.api import auth, problems
+from datamgr.api import auth, guard, oidc, problems
 from datamgr.api.auth import Access
+from datamgr.api.memory import Memory
+from datamgr.api.rate import RateLimit
 from datamgr.config import Settings
 from datamgr.db import Database
 
 # Features and pages appear here as strings: the core imports none of them.
 ROUTERS = (
+    "datamgr.api.login:router",
     "scanners.routes:router",
+    "pitoolbox.routes:router",
+    "hdf5_tools.routes:router",
+    "tiering.routes:router",
     "dashboard.pages:router",
+    "dashboard.policy_routes:api",
+    "dashboard.hdf5:router",
 )
-ERROR_PAGE = "dashboard.pages:error_page"
+RENDER = "dashboard.rendering:page"
 
-# Nothing is loaded from another host, nothing inline runs, nobody frames the pages.
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; "
-        "connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-Next = Callable[[Request], Awaitable[Response]]
+LOGINS_A_MINUTE = 60  # from one address; a login at a provider asks twice
+# A page of names with their ticks; nothing is uploaded.
+MAX_FORM_BYTES = 1 << 20
+MAX_FIELDS = 2000
 
 
 def create_app(settings: Settings, database: Database, access: Access) -> FastAPI:
     """The application over a database that stays open for as long as it serves.
 
-    Every answer, errors included, passes `access` and carries SECURITY_HEADERS.
+    Every request passes the guard, every form is checked, and every answer, errors included,
+    carries the guard's headers.
+
+    Raises:
+        InvalidError: `web.login` is `oidc`, and the provider is not configured.
     """
     app = FastAPI(
         title="datamgr",
@@ -47,26 +50,25 @@ def create_app(settings: Settings, database: Database, access: Access) -> FastAP
         # The documentation pages of FastAPI load their scripts from another host.
         docs_url=None,
         redoc_url=None,
+        max_body_size=MAX_FORM_BYTES,
+        form_limits={"max_fields": MAX_FIELDS, "max_files": 0},
     )
     app.state.settings = settings
     app.state.database = database
-    problems.install(app, _load(ERROR_PAGE))
+    app.state.access = access
+    app.state.stopping = threading.Event()
+    app.state.render = _load(RENDER)
+    app.state.memory = Memory(settings.web.remembered_mib << 20)
+    # Tells answers of other settings and versions apart, also those that browsers keep.
+    made_of = f"{metadata.version('datamgr')} {access} {settings!r}"
+    app.state.fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+    app.state.login_limit = RateLimit(LOGINS_A_MINUTE, 60)
+    if settings.web.login == "oidc":
+        app.state.provider = oidc.Provider(settings.oidc)
+    problems.install(app)
     for target in ROUTERS:
-        app.include_router(_load(target))
-
-    async def guard(request: Request, call_next: Next) -> Response:
-        response = auth.refusal(request, access)
-        if response is None:
-            try:
-                response = await call_next(request)
-            except Exception as error:  # noqa: BLE001  else the headers would be missing
-                response = problems.unexpected(request, error)
-            access.remember(request, response)
-        response.headers.update(SECURITY_HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
+        app.include_router(_load(target), dependencies=[Depends(auth.require_form_token)])
+    guard.install(app)
     return app
 
 

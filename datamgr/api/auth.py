@@ -1,80 +1,146 @@
-"""Who may use the web application: whoever has the secret token of this installation.
+"""Who may use the web application: who is asked for, from where, and who asks.
 
 Every account of a machine reaches its loopback ports, so the port alone protects nothing.
 """
 
 import hashlib
 import hmac
-import os
-import secrets
 import socket
-import stat
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
-from datamgr.api import problems
-from datamgr.errors import InvalidError, UnavailableError
+from datamgr import identity, sessions
+from datamgr.api import visitor
+from datamgr.api.visitor import Visitor
+from datamgr.config import Settings
+from datamgr.db import Database
+from datamgr.errors import ForbiddenError, NotFoundError
+from datamgr.identity import Caller
+from datamgr.sessions import Origin
 
-TOKEN_FILE = "web-token"  # noqa: S105  a name, no secret
-TOKEN_BYTES = 32
-QUERY = "token"
-STATIC_PREFIX = "/static/"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, not bound to
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+API_PREFIX = "/api/"
 
 
 @dataclass(frozen=True)
 class Access:
-    """The token that admits, and the host names under which the application is asked for."""
+    """The token of programs, and the names under which the application is asked for.
+
+    `public_url`: where browsers find it, None for any of `hosts` without TLS.
+    """
 
     token: str
     hosts: frozenset[str] = LOOPBACK_HOSTS
+    public_url: str | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come by TLS alone."""
+        return (self.public_url or "").startswith("https://")
 
     @property
     def cookie(self) -> str:
-        """The cookie's name. Cookies ignore ports: installations on one host need their own."""
-        return f"datamgr_{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"
+        """The cookie's name. Cookies ignore ports: installations on one host need their own.
 
-    def admits(self, request: Request) -> bool:
-        """Whether the request carries the token: as bearer, in the cookie or in the address."""
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        return (
-            (scheme.lower() == "bearer" and self._is_token(bearer.strip()))
-            or self._is_token(request.cookies.get(self.cookie, ""))
-            or self._is_token(request.query_params.get(QUERY, ""))
-        )
+        Source: draft-ietf-httpbis-rfc6265bis, "__Host-": a browser takes it by TLS alone.
+        """
+        name = f"datamgr_{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"
+        return f"__Host-{name}" if self.secure else name
 
-    def remember(self, request: Request, response: Response) -> None:
-        """Give the browser the cookie when the token came in the address."""
-        if self._is_token(request.query_params.get(QUERY, "")):
-            # Not `secure`: a loopback address is served without TLS.
-            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
-
-    def _is_token(self, given: str) -> bool:
+    def is_token(self, given: str) -> bool:
+        """Whether it is the token, found out in a time that tells nothing."""
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
+    def set_cookie(
+        self, response: Response, value: str, lifetime_s: float, *, suffix: str = ""
+    ) -> None:
+        """Hand the browser a secret that no script reads and no other site makes it use to change.
 
-def refusal(request: Request, access: Access) -> Response | None:
-    """The answer to a request that may not pass, or None for one that may.
+        Lax: a link in a mail still finds who follows it logged in; forms have a token.
+        """
+        response.set_cookie(
+            self.cookie + suffix,
+            value,
+            max_age=int(lifetime_s),
+            httponly=True,
+            samesite="lax",
+            secure=self.secure,
+        )
 
-    Style sheets and icons are for everybody: the page that says no needs them.
+    def forget_cookie(self, response: Response, suffix: str = "") -> None:
+        """Take it away again."""
+        response.delete_cookie(
+            self.cookie + suffix, httponly=True, samesite="lax", secure=self.secure
+        )
+
+    def address(self, request: Request) -> str:
+        """Where the browser that asks finds this application, without a path."""
+        return self.public_url or f"http://{request.headers.get('host', '').lower()}"
+
+
+def of_settings(settings: Settings, token: str, host: str) -> Access:
+    """As it is configured, for an application that listens on `host`."""
+    hosts = allowed_hosts(host)
+    if settings.web.public_url is not None:
+        hosts |= {(urlsplit(settings.web.public_url).hostname or "").lower()}
+    return Access(token, hosts, settings.web.public_url)
+
+
+def is_known_host(request: Request, access: Access) -> bool:
+    """Whether the application is asked for by a name of its own.
+
+    Else a web site could point its own name at this address and read what we answer.
     """
-    if _host(request) not in access.hosts:
-        # Else a web site could point its own name at this address and read what we answer.
-        return problems.answer(request, 400, "Unknown host", "This address is not served here.")
-    if request.url.path.startswith(STATIC_PREFIX) or access.admits(request):
-        return None
-    response = problems.answer(
-        request,
-        401,
-        "Not signed in",
-        "Open the address that `datamgr web` printed: it carries the token that lets you in.",
-    )
-    response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+    return _host(request) in access.hosts
+
+
+def is_own_page(request: Request, access: Access) -> bool:
+    """Whether a request that changes something comes from a page of this application.
+
+    Source: OWASP, "Cross-Site Request Forgery Prevention": Origin, or what the browser says.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:
+        return request.headers.get("sec-fetch-site") == "same-origin"
+    return origin == access.address(request)
+
+
+def identify(request: Request) -> Visitor | None:
+    """Who asks, by the ways that `web.login` allows; None for nobody known.
+
+    Raises:
+        ForbiddenError: the proxy names an account that may not log in.
+        UnavailableError: the database does not answer.
+    """
+    settings: Settings = request.app.state.settings
+    access: Access = request.app.state.access
+    if settings.web.login == "local" and _has_bearer(request, access):
+        return Visitor(identity.current(settings))
+    if settings.web.login == "proxy":
+        return _by_proxy(request, settings, access)
+    return _by_cookie(request, settings, access)
+
+
+def client_of(request: Request) -> str:
+    """From which address somebody asks; behind a proxy, as the proxy says."""
+    if request.client is not None:
+        return request.client.host
+    # Over the unix socket, where only the proxy gets in. It writes the last one.
+    return request.headers.get("x-forwarded-for", "proxy").rpartition(",")[2].strip()[:100]
+
+
+def begin(request: Request, caller: Caller, method: str) -> tuple[str, Visitor]:
+    """Log somebody in; the value of the cookie that the answer has to set, and who it is now."""
+    settings: Settings = request.app.state.settings
+    database: Database = request.app.state.database
+    origin = Origin(method, client_of(request), request.headers.get("user-agent", ""))
+    with database.transaction() as session:
+        token, number = sessions.begin(session, settings, caller, origin)
+    return token, Visitor(caller, number, sessions.form_token(token))
 
 
 def allowed_hosts(bound: str) -> frozenset[str]:
@@ -88,45 +154,70 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def load_token(state_dir: Path) -> str:
-    """The token of this installation, from `<state_dir>/web-token`, made at the first call.
+def _has_bearer(request: Request, access: Access) -> bool:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and access.is_token(bearer.strip())
+
+
+def _by_cookie(request: Request, settings: Settings, access: Access) -> Visitor | None:
+    token = request.cookies.get(access.cookie)
+    if not token:
+        return None
+    database: Database = request.app.state.database
+    with database.transaction(read_only=True) as session:
+        found = sessions.find(session, settings, token)
+    if found is None:
+        return None
+    known, due = found
+    caller = sessions.caller_of(settings, known)
+    if caller is None:
+        return None
+    if due:
+        with database.transaction() as session:
+            sessions.touch(session, known.id)
+    return Visitor(caller, known.id, sessions.form_token(token))
+
+
+def _by_proxy(request: Request, settings: Settings, access: Access) -> Visitor | None:
+    named = request.headers.getlist(settings.web.proxy_header)
+    if not named or named == [""]:
+        return None
+    if len(named) > 1:
+        raise ForbiddenError("the proxy names two accounts; it must remove what browsers send")
+    try:
+        uid = identity.uid_of(named[0])
+    except NotFoundError as error:
+        raise ForbiddenError(f"{error}, so nobody logs in as it") from error
+    if uid == 0:
+        raise ForbiddenError("nobody logs in as root; name staff by identity.staff_users")
+    caller = identity.by_uid(settings, uid)
+    known = _by_cookie(request, settings, access)
+    if known is not None and known.caller.uid == uid:
+        return known
+    # The guard makes a session for a page; without one nothing can be changed.
+    return Visitor(caller, None, "")
+
+
+def needs_session(request: Request, found: Visitor) -> bool:
+    """Whether somebody whom the proxy named opens a page for the first time."""
+    # Not the page of logins, to which logging out leads.
+    is_page = request.method == "GET" and not request.url.path.startswith((API_PREFIX, "/login"))
+    return is_page and found.session_id is None and found.form_token == ""
+
+
+async def require_form_token(request: Request) -> None:
+    """Stop a form that this application did not give to the session that sends it.
 
     Raises:
-        InvalidError: others may read the file, or it holds no token.
-        UnavailableError: it cannot be read or made.
+        ForbiddenError: it carries no token, or another session's.
     """
-    path = state_dir / TOKEN_FILE
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            _create(path)
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as file:
-            status = os.fstat(file.fileno())
-            token = file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnavailableError(
-            f"the token of the web pages, {path}, cannot be used: {error}"
-        ) from (error)
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-        raise InvalidError(
-            f"{path} may be read by others; remove it, and `datamgr web` makes a new one"
-        )
-    if status.st_uid != os.geteuid():
-        raise InvalidError(f"{path} belongs to account number {status.st_uid}, not to this one")
-    if len(token) < TOKEN_BYTES or not token.isascii():
-        raise InvalidError(f"{path} holds no token; remove it, and `datamgr web` makes a new one")
-    return token
-
-
-def _create(path: Path) -> None:
-    """Make the file, complete from the first moment that anybody can see it."""
-    draft = path.with_name(f"{TOKEN_FILE}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
-    try:
-        os.link(draft, path)
-    finally:
-        draft.unlink()
+    known = visitor.of(request)
+    if request.method in SAFE_METHODS or known is None or known.form_token is None:
+        return
+    given = str((await request.form()).get("form_token", ""))
+    expected = known.form_token
+    if not expected or not hmac.compare_digest(given.encode(errors="replace"), expected.encode()):
+        raise ForbiddenError("this form is too old, or not from here: load its page again")
 
 
 def _host(request: Request) -> str:

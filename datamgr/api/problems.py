@@ -1,7 +1,6 @@
 """How failures leave over HTTP: RFC 9457 problem+json from the API, a page elsewhere."""
 
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 
 import sqlalchemy as sa
@@ -10,12 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from datamgr.api import visitor
 from datamgr.errors import DatamgrError, InvalidError, UnavailableError
 
 log = logging.getLogger(__name__)
 
 API_PREFIX = "/api/"
-ErrorPage = Callable[[int, str, str], Response]
 
 
 class Problem(JSONResponse):
@@ -24,13 +23,12 @@ class Problem(JSONResponse):
     media_type = "application/problem+json"
 
 
-def install(app: FastAPI, error_page: ErrorPage) -> None:
-    """Answer every failure of the application; `error_page(status, title, detail)` makes pages."""
-    app.state.error_page = error_page
-    app.add_exception_handler(DatamgrError, _refused)
+def install(app: FastAPI) -> None:
+    """Answer every failure of the application."""
+    app.add_exception_handler(DatamgrError, refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(sa.exc.DataError, _out_of_range)
-    app.add_exception_handler(sa.exc.TimeoutError, _busy)
+    app.add_exception_handler(sa.exc.TimeoutError, busy)
     app.add_exception_handler(HTTPException, _http)
 
 
@@ -39,8 +37,8 @@ def answer(request: Request, status: int, title: str, detail: str) -> Response:
     if request.url.path.startswith(API_PREFIX):
         body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         return Problem(body, status)
-    page: Response = request.app.state.error_page(status, title, detail)
-    return page
+    values = {"status": status, "title": title, "detail": detail}
+    return visitor.page(request, "error.html", values, status)
 
 
 def unexpected(request: Request, error: Exception) -> Response:
@@ -51,7 +49,8 @@ def unexpected(request: Request, error: Exception) -> Response:
     )
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def refused(request: Request, error: Exception) -> Response:
+    """An error that says in its sentence what to do."""
     assert isinstance(error, DatamgrError)  # noqa: S101  what the handler is registered for
     if isinstance(error, UnavailableError):
         log.warning("%s %s: %s", request.method, request.url.path, error)
@@ -70,7 +69,7 @@ def _out_of_range(request: Request, error: Exception) -> Response:
     return answer(request, InvalidError.status, InvalidError.title, "a value is out of range")
 
 
-def _busy(request: Request, error: Exception) -> Response:
+def busy(request: Request, error: Exception) -> Response:
     """No connection to the database became free."""
     log.warning("%s %s: %s", request.method, request.url.path, error)
     return answer(

@@ -4,6 +4,7 @@ import click
 import sqlalchemy as sa
 
 from datamgr import config as configuration
+from datamgr import config_file
 from datamgr.cli import options, output
 
 
@@ -27,7 +28,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     path = ctx.ensure_object(dict).get("config_path")
     settings = configuration.load(path)
     rows = [{"setting": key, "value": value} for key, value in _flatten(settings).items()]
-    source = configuration.find_config(path)
+    source = config_file.find_config(path)
     if as_json:
         output.emit("config.show", rows, file=str(source) if source else None)
         return

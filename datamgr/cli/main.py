@@ -1,24 +1,14 @@
-"""The `datamgr` command: a lazy table of commands and the one place where errors become text."""
+"""The `datamgr` command: the table of commands and the one place where errors become text."""
 
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
+from datamgr.cli.lazy import Command, LazyGroup
 from datamgr.errors import DatamgrError
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command by name only; its module is imported when it is called."""
-
-    target: str
-    summary: str
-
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +29,16 @@ COMMANDS = {
         "pitoolbox.cli:perms", "Group, mode and owner in your project, by request and undoable."
     ),
     "hdf5": Command("hdf5_tools.cli:hdf5", "Search, compose and repair HDF5 files."),
+    "ghi": Command(
+        "tiering.ghi_cli:ghi", "Put files into an archive, free their space, stage them."
+    ),
+    "tier": Command("tiering.tier_cli:tier", "Run managed roots: the daemon and its upkeep."),
+    "policy": Command(
+        "dashboard.policy_cli:policy", "What a policy of a managed root would do now."
+    ),
+    "identity": Command(
+        "datamgr.cli.identity:identity_", "Who may log in to the web pages, and who has."
+    ),
     "task": Command("datamgr.cli.task:task", "The queue of long work."),
     "up": Command("datamgr.cli.up:up", "Run all configured services of this machine."),
     "web": Command("datamgr.cli.web:web", "Serve the web pages and the API."),
@@ -51,28 +51,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
-class LazyGroup(click.Group):
-    """A group whose commands come from COMMANDS."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every name, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--config",
     "config_path",
@@ -133,6 +114,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 def main() -> None:
     """Entry point of the `datamgr` script."""
     sys.exit(run())
+
+
+def ghi() -> None:
+    """Entry point of the `ghi` script."""
+    sys.exit(run(["ghi", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from datamgr import config, units
-from datamgr.config import Settings
+from datamgr import units
 from datamgr.errors import InvalidError
+
+if TYPE_CHECKING:
+    from datamgr.config import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,9 +28,32 @@ def pass_settings(command: F) -> F:
     return with_settings  # type: ignore[return-value]
 
 
-def load_settings(ctx: click.Context) -> Settings:
+def pass_config_path(command: F) -> F:
+    """Hand the command which file was named by `--config`, if any, in place of its settings.
+
+    For what asks a daemon: reading the settings would take longer.
+    """
+
+    @functools.wraps(command)
+    @click.pass_context
+    def with_path(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        return ctx.invoke(command, ctx.ensure_object(dict).get("config_path"), *args, **kwargs)
+
+    return with_path  # type: ignore[return-value]
+
+
+def load_settings(ctx: click.Context) -> "Settings":
     """The settings in force for this command line."""
+    from datamgr import config
+
     return config.load(ctx.ensure_object(dict).get("config_path"))
+
+
+def global_options(ctx: click.Context) -> list[str]:
+    """What stood before the command, for another one that this one starts."""
+    given = ctx.ensure_object(dict)
+    config = ["--config", given["config_path"]] if given.get("config_path") else []
+    return config + (["--verbose"] if given.get("verbose") else [])
 
 
 class _Quantity(click.ParamType[int]):

@@ -27,7 +27,7 @@ def up(ctx: click.Context, settings: Settings) -> None:
     services stop as well. In production use the systemd units instead, which run the same
     commands.
     """
-    global_options = _global_options(ctx)
+    global_options = options.global_options(ctx)
     commands = services.commands(settings.up.services, global_options)
     width = max(map(len, [*commands, "up"]))
     lock = threading.Lock()
@@ -41,12 +41,6 @@ def up(ctx: click.Context, settings: Settings) -> None:
     supervised = supervisor.Supervisor(commands, show)
     with daemon.stop_on_signals(supervised.hasten) as stop, db.open_database(settings):
         supervised.run(stop)
-
-
-def _global_options(ctx: click.Context) -> list[str]:
-    given = ctx.ensure_object(dict)
-    config = ["--config", given["config_path"]] if given.get("config_path") else []
-    return config + (["--verbose"] if given.get("verbose") else [])
 
 
 def _readable(line: str) -> str:

@@ -30,7 +30,13 @@ GRANT INSERT (
     started_at, heartbeat_at, finished_at
 ) ON task TO datamgr_web;
 GRANT UPDATE (state, finished_at) ON task TO datamgr_web;
+GRANT INSERT ON tier_request_path TO datamgr_web;
 GRANT INSERT (actor, actor_uid, action, subject, detail) ON audit_event TO datamgr_web;
+-- Logins: sessions and tickets come and go, and who is which account is for staff to say.
+GRANT INSERT (token_hash, username, uid, method, client, agent, expires_at), DELETE
+    ON web_session TO datamgr_web;
+GRANT UPDATE (seen_at) ON web_session TO datamgr_web;
+GRANT INSERT, DELETE ON web_ticket TO datamgr_web;
 
 -- `datamgr perms worker`: run tasks of its kind, and write the journal.
 GRANT SELECT ON
