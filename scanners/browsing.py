@@ -1,19 +1,15 @@
 """What lies directly in one directory of a scan, a page at a time."""
 
-from array import array
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import identity
-from scanners import ages, queries, visibility
+from datamgr.config import Settings
+from scanners import ages, files_of_directory, queries, visibility
 from scanners.places import SCANS
 from scanners.queries import Row
-from scanners.reader import DirectoryIds, ScanReader
 from scanners.store import ScanStore
 from scanners.visibility import Visibility
 
@@ -46,10 +42,6 @@ _ORDERS = {
     "age": "d.newest_{basis}_s NULLS LAST, d.path",
     "owner": "d.uid, d.path",
 }
-_FILE_COLUMNS = (
-    "dir_id", "name", "kind", "mode", "uid", "gid", "size_bytes", "alloc_bytes", "nlink",
-    "atime_s", "mtime_s", "ctime_s",
-)  # fmt: skip
 _FILE_ORDERS = {
     "size": [("alloc_bytes", "descending"), ("name", "ascending")],
     "name": [("name", "ascending")],
@@ -85,7 +77,7 @@ def listing(
     visible: Visibility,
     parent: Row,
     sort: tuple[Sort, str],
-    store_dir: Path,
+    settings: Settings,
     window: slice,
 ) -> Listing:
     """The rows `window.start` … `window.stop` in an order, with `kind`, `name` and ages.
@@ -105,23 +97,14 @@ def listing(
         rows = queries.fetch(session, query, asked | {"number": stop - start, "offset": start})
     for row in rows:
         row |= {"kind": "d", "name": row["path"].rpartition(b"/")[2]}
-    files = _files(session, parent, store_dir)
+    (scan,) = queries.fetch(session, SCANS, {"ids": [parent["scan_id"]]})
+    scan_dir = ScanStore(settings.scan_store_dir, scan["filesystem"]).path(scan["id"])
+    files = files_of_directory.of(settings, scan_dir, parent["dir_id"])
     if stop > total:
         order = _FILE_ORDERS.get(by) or [(f"{basis}_s", "ascending"), ("name", "ascending")]
-        page = files.sort_by(order).slice(max(0, start - total), stop - max(start, total))
+        page = files.page(order, max(0, start - total), stop - max(start, total))
         rows += page.to_pylist()
-    return Listing(_finished(rows, _scanned_s(session, parent)), total, files.num_rows)
-
-
-def _files(session: orm.Session, parent: Row, store_dir: Path) -> pa.Table:
-    """What is no directory in it; only row groups that hold it are read."""
-    scan = session.execute(sa.text(SCANS), {"ids": [parent["scan_id"]]}).mappings().one()
-    scan_dir = ScanStore(store_dir, scan["filesystem"]).path(scan["id"])
-    reader = ScanReader(scan_dir, DirectoryIds(array("q", [parent["dir_id"]])))
-    batches = list(reader.batches("entries", _FILE_COLUMNS))
-    if not batches:
-        return pa.table({name: [] for name in _FILE_COLUMNS})
-    return pa.Table.from_batches(batches)
+    return Listing(_finished(rows, scan["started_s"]), total, files.rows)
 
 
 def _asked(visible: Visibility, parent: Row) -> dict[str, object]:
@@ -135,9 +118,8 @@ def _scanned_s(session: orm.Session, parent: Row) -> int:
 
 def _finished(rows: list[Row], scanned_s: int) -> list[Row]:
     """Names of owners, and ages at the scan."""
+    queries.add_owners(rows)
     for row in rows:
-        row["user"] = identity.username_of(row["uid"])
-        row["group"] = identity.group_name_of(row["gid"])
         for basis in ages.BASES:
             time_s = row[f"{basis}_s"]
             row[f"{basis}_age_s"] = None if time_s is None else scanned_s - time_s

@@ -11,7 +11,7 @@ from datamgr import identity
 from datamgr.cli import options
 from datamgr.config import Settings
 from datamgr.db import open_database
-from scanners import cli, growth, queries, usage_cli, visibility
+from scanners import cli, growth, leaders, queries, usage_cli, visibility
 from scanners.queries import Selection
 from scanners.scan import ScanRequest
 from scanners.visibility import Visibility
@@ -56,8 +56,8 @@ def report(session: orm.Session, visible: Visibility, selection: Selection) -> N
     usage_cli.show_projects(queries.projects(session, visible, selection))
     for owner in ("user", "group"):
         usage_cli.show_owners(queries.by_owner(session, visible, selection, owner), owner)
-    usage_cli.show_top(queries.top_files(session, visible, selection, TOP), "files")
-    usage_cli.show_top(queries.top_directories(session, visible, selection, TOP), "dirs")
+    usage_cli.show_top(leaders.files(session, visible, selection, TOP), "files")
+    usage_cli.show_top(leaders.directories(session, visible, selection, TOP), "dirs")
     usage_cli.show_ages(queries.ages_of_files(session, visible, selection, "mtime"), "mtime")
     pairs = growth.scan_pairs(session, visible, selection)
     for pair in pairs:

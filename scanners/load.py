@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.csv
@@ -11,15 +12,17 @@ from sqlalchemy import orm
 
 from datamgr import db, units
 from scanners import models
-from scanners.rollup import Rollup, ScanProject
+
+if TYPE_CHECKING:  # ibis takes longer to load than most commands of `datamgr scan` take
+    from scanners.rollup import Rollup, ScanProject
 
 
 def publish(
     session: orm.Session,
     scan: models.Scan,
     filesystem: str,
-    rollup: Rollup,
-    projects: Iterable[ScanProject],
+    rollup: "Rollup",
+    projects: "Iterable[ScanProject]",
     top_files: int,
     loaded: str | None = None,
 ) -> None:
@@ -142,7 +145,7 @@ def drop_unpublished(session: orm.Session, scan_id: int) -> None:
         session.execute(sa.text(f"DROP TABLE {table}"))
 
 
-def _insert_projects(session: orm.Session, scan_id: int, projects: Iterable[ScanProject]) -> None:
+def _insert_projects(session: orm.Session, scan_id: int, projects: "Iterable[ScanProject]") -> None:
     rows = {
         project.number: {
             "scan_id": scan_id,

@@ -152,7 +152,7 @@ top_file = sa.Table(
     _big("mtime_s"),
     _big("ctime_s"),
     _big("access_id", nullable=True),
-    sa.Index("ix_top_file_scan_id_alloc_bytes", "scan_id", "alloc_bytes"),
+    sa.Index("ix_top_file_project", "scan_id", "project_number", sa.text("alloc_bytes DESC")),
 )
 
 # Files by age: `basis` is atime, mtime or ctime, `bin` an index of ages.BINS.

@@ -5,6 +5,7 @@ answer covers the current scan of each one. Sizes are bytes, hard links count on
 is space on disk and includes the directories' own.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import identity
+from datamgr import db, identity
 from datamgr.errors import NotFoundError
 from scanners import ages, visibility
 from scanners.models import Scan, ScanState
@@ -81,40 +82,10 @@ SELECT u.{owner} AS number, sum(u.files) AS files,
     sum(u.size_bytes) AS size_bytes, sum(u.alloc_bytes) AS alloc_bytes,
     sum(u.alloc_all_bytes) AS alloc_all_bytes
 FROM usage u JOIN scan_project p ON p.scan_id = u.scan_id AND p.number = u.project_number
-WHERE u.scan_id IN ({current}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
+WHERE p.scan_id IN ({current}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
     AND {visible}
 GROUP BY u.{owner}
 ORDER BY alloc_bytes DESC, number
-"""
-
-TOP_FILES = f"""
-SELECT t.path, p.name AS project, t.uid, t.gid, t.size_bytes, t.alloc_bytes, t.nlink,
-    t.atime_s, t.mtime_s, t.ctime_s, extract(epoch FROM s.started_at)::bigint AS scanned_s
-FROM top_file t
-JOIN scan_project p ON p.scan_id = t.scan_id AND p.number = t.project_number
-JOIN scan s ON s.id = t.scan_id
-WHERE t.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
-    AND (CAST(:uid AS bigint) IS NULL OR t.uid = :uid)
-    AND {visibility.PROJECT} AND {visibility.ACCESS.format("t")}
-ORDER BY t.alloc_bytes DESC, t.path
-LIMIT :number
-"""
-
-# The tops of scans and of projects are left out: they say nothing that the project does not.
-TOP_DIRECTORIES = f"""
-SELECT d.path, p.name AS project, d.uid, d.gid, d.files, d.directories, d.size_bytes,
-    d.alloc_bytes, d.newest_atime_s AS atime_s, d.newest_mtime_s AS mtime_s,
-    d.newest_ctime_s AS ctime_s, extract(epoch FROM s.started_at)::bigint AS scanned_s
-FROM directory d
-JOIN scan_project p ON p.scan_id = d.scan_id AND p.number = d.project_number
-JOIN scan s ON s.id = d.scan_id
-WHERE d.scan_id IN ({CURRENT}) AND d.depth > 0
-    AND (CAST(:project AS text) IS NULL OR p.name = :project)
-    AND (CAST(:uid AS bigint) IS NULL OR d.uid = :uid)
-    AND {visibility.PROJECT} AND {visibility.ACCESS.format("d")}
-    AND NOT EXISTS (SELECT FROM scan_project t WHERE t.scan_id = d.scan_id AND t.path = d.path)
-ORDER BY d.alloc_bytes DESC, d.path
-LIMIT :number
 """
 
 _DIRECTORY_COLUMNS = """
@@ -145,10 +116,15 @@ ORDER BY d.alloc_bytes DESC, d.path
 AGES = f"""
 SELECT a.bin, sum(a.files) AS files, sum(a.size_bytes) AS size_bytes,
     sum(a.alloc_bytes) AS alloc_bytes
-FROM age_bin a JOIN scan_project p ON p.scan_id = a.scan_id AND p.number = a.project_number
-WHERE a.scan_id IN ({CURRENT}) AND a.basis = :basis
-    AND (CAST(:project AS text) IS NULL OR p.name = :project)
-    AND (CAST(:uid AS bigint) IS NULL OR a.uid = :uid)
+FROM scan_project p
+JOIN LATERAL (
+    SELECT * FROM age_bin i
+    WHERE i.scan_id = p.scan_id AND i.project_number = p.number AND i.basis = :basis
+        AND (CAST(:uid AS bigint) IS NULL OR i.uid = :uid)
+    -- Project by project, by the index, and not the table beside a few projects.
+    OFFSET 0
+) a ON true
+WHERE p.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :project)
     AND {visibility.PROJECT}
 GROUP BY a.bin
 ORDER BY a.bin
@@ -219,7 +195,7 @@ def projects(session: orm.Session, visible: Visibility, selection: Selection) ->
         NotFoundError: nothing was scanned, or the project is in no current scan.
     """
     require_scan(session, visible, selection)
-    rows = fetch(session, PROJECTS, _parameters(visible, selection))
+    rows = fetch(session, PROJECTS, parameters_of(visible, selection))
     for row in rows:
         row["bytes_percent"] = _percent(row["alloc_bytes"], row["quota_bytes"])
         row["inodes_percent"] = _percent(row["inodes"], row["quota_inodes"])
@@ -240,36 +216,8 @@ def by_owner(
         "group": ("gid", identity.group_name_of),
     }[owner]
     query = BY_OWNER.format(owner=column, current=CURRENT, visible=visibility.PROJECT)
-    rows = fetch(session, query, _parameters(visible, selection))
+    rows = fetch(session, query, parameters_of(visible, selection))
     return [{owner: name_of(row["number"]), column: row.pop("number"), **row} for row in rows]
-
-
-def top_files(
-    session: orm.Session, visible: Visibility, selection: Selection, number: int
-) -> list[Row]:
-    """The biggest files by space on disk, with ages in seconds at the scan.
-
-    At most `scan.top_files` per project and user are known.
-
-    Raises:
-        NotFoundError: nothing was scanned, or project or account are unknown.
-    """
-    require_scan(session, visible, selection)
-    parameters = _parameters(visible, selection) | {"number": number}
-    return _with_owner_and_ages(fetch(session, TOP_FILES, parameters))
-
-
-def top_directories(
-    session: orm.Session, visible: Visibility, selection: Selection, number: int
-) -> list[Row]:
-    """The biggest directories by the space of all below; ages are those of the newest file.
-
-    Raises:
-        NotFoundError: nothing was scanned, or project or account are unknown.
-    """
-    require_scan(session, visible, selection)
-    parameters = _parameters(visible, selection) | {"number": number}
-    return _with_owner_and_ages(fetch(session, TOP_DIRECTORIES, parameters))
 
 
 def directory(
@@ -286,13 +234,13 @@ def directory(
     if not rows:
         shown = path.decode("utf-8", "backslashreplace")
         raise NotFoundError(f"{shown} is no directory of a current scan")
-    return _with_owner_and_ages(rows)[0]
+    return with_owner_and_ages(rows)[0]
 
 
 def children(session: orm.Session, visible: Visibility, parent: Mapping[str, Any]) -> list[Row]:
     """The directories directly in one that `directory` returned, biggest first."""
     place = {"scan_id": parent["scan_id"], "dir_id": parent["dir_id"]}
-    return _with_owner_and_ages(fetch(session, CHILDREN, visible.parameters | place))
+    return with_owner_and_ages(fetch(session, CHILDREN, visible.parameters | place))
 
 
 def ages_of_files(
@@ -304,7 +252,7 @@ def ages_of_files(
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
     require_scan(session, visible, selection)
-    parameters = _parameters(visible, selection) | {"basis": basis}
+    parameters = parameters_of(visible, selection) | {"basis": basis}
     found = {row["bin"]: row for row in fetch(session, AGES, parameters)}
     empty = {"files": 0, "size_bytes": 0, "alloc_bytes": 0}
     return [
@@ -319,6 +267,15 @@ def require_scan(session: orm.Session, visible: Visibility, selection: Selection
     Raises:
         NotFoundError: nothing was scanned under that name, or the project is in no current scan.
     """
+    # Asked for each part of a page, and the same throughout a snapshot.
+    known: dict[Any, list[int]] = session.info.get(db.SNAPSHOT, {})
+    asked = (visible.everything, visible.projects, selection.filesystem, selection.project)
+    if asked not in known:
+        known[asked] = _required(session, visible, selection)
+    return known[asked]
+
+
+def _required(session: orm.Session, visible: Visibility, selection: Selection) -> list[int]:
     scan_ids = [
         row["scan_id"] for row in fetch(session, CURRENT, {"filesystem": selection.filesystem})
     ]
@@ -337,7 +294,12 @@ def require_scan(session: orm.Session, visible: Visibility, selection: Selection
     return scan_ids
 
 
-def _parameters(visible: Visibility, selection: Selection) -> dict[str, Any]:
+def parameters_of(visible: Visibility, selection: Selection) -> dict[str, Any]:
+    """What queries of a selection take.
+
+    Raises:
+        NotFoundError: the account is unknown.
+    """
     uid = None if selection.user is None else identity.uid_of(selection.user)
     asked = {"filesystem": selection.filesystem, "project": selection.project, "uid": uid}
     return visible.parameters | asked
@@ -347,8 +309,12 @@ def fetch(session: orm.Session, query: str, parameters: Mapping[str, Any]) -> li
     """The rows of a query; bytea comes as bytes, and a sum, which no bigint may hold, as int."""
     return [
         {key: _plain(value) for key, value in row.items()}
-        for row in session.execute(sa.text(query), parameters).mappings()
+        for row in session.connection().execute(_text(query), parameters).mappings()
     ]
+
+
+# To read a long query takes longer than to send it.
+_text = functools.lru_cache(maxsize=256)(sa.text)
 
 
 def _plain(value: Any) -> Any:
@@ -357,11 +323,18 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, Decimal) else value
 
 
-def _with_owner_and_ages(rows: Sequence[Row]) -> list[Row]:
-    """Names for the numbers, and ages in seconds at the scan for the times."""
+def add_owners(rows: Sequence[Row]) -> None:
+    """Names for the numbers `uid` and `gid`, each asked for once."""
+    users = {uid: identity.username_of(uid) for uid in {row["uid"] for row in rows}}
+    groups = {gid: identity.group_name_of(gid) for gid in {row["gid"] for row in rows}}
     for row in rows:
-        row["user"] = identity.username_of(row["uid"])
-        row["group"] = identity.group_name_of(row["gid"])
+        row["user"], row["group"] = users[row["uid"]], groups[row["gid"]]
+
+
+def with_owner_and_ages(rows: Sequence[Row]) -> list[Row]:
+    """Names for the numbers, and ages in seconds at the scan for the times."""
+    add_owners(rows)
+    for row in rows:
         scanned_s = row.pop("scanned_s")
         for basis in ages.BASES:
             time_s = row[f"{basis}_s"]

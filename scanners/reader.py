@@ -4,13 +4,14 @@ Only row groups that hold the directories are read: part files are sorted by `di
 row group knows its smallest and largest. Memory is flat: one row group at a time.
 """
 
+import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from scanners import parts
 
 # Those of directories in turn come from few row groups.
 KEPT_GROUPS = 8
+# Of part files, of four million rows each.
+KEPT_FOOTERS = 64
 
 
 class DirectoryIds:
@@ -57,9 +60,13 @@ class DirectoryIds:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a part file; `first` and `last` are its smallest and largest dir_id."""
+    """A row group of a part file; `first` and `last` are its smallest and largest dir_id.
+
+    `stamp`: inode and time of change of the file, which tell it from another one of its name.
+    """
 
     file: str
+    stamp: tuple[int, int]
     number: int
     first: int
     last: int
@@ -103,13 +110,16 @@ class ScanReader:
         Raises:
             UnavailableError: a file is gone or damaged.
         """
+        with _explained(str(self._scan_dir)):
+            os.stat(self._scan_dir)  # else it would look like one without files
         for file in parts.part_files(self._scan_dir, dataset):
             with _explained(file):
-                metadata = pq.read_metadata(file)
-            for number in range(metadata.num_row_groups):
-                limits = metadata.row_group(number).column(0).statistics
-                if self._ids.any_within(limits.min, limits.max):
-                    yield RowGroup(file, number, limits.min, limits.max, metadata)
+                status = os.stat(file)
+                stamp = (status.st_ino, status.st_mtime_ns)
+                footer = _footer(file, *stamp)
+            for number, (first, last) in enumerate(footer.limits):
+                if self._ids.any_within(first, last):
+                    yield RowGroup(file, stamp, number, first, last, footer.metadata)
 
     def paths(self, dir_ids: pa.Array) -> pa.Array:
         """The path of each of these directories.
@@ -155,6 +165,22 @@ class ScanReader:
             if len(self._kept) > KEPT_GROUPS:
                 self._kept.popitem(last=False)
         return self._kept[group]
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a part file says of itself; `limits` are smallest and largest dir_id of each group."""
+
+    metadata: Any
+    limits: tuple[tuple[int, int], ...]
+
+
+# Files of a scan never change, and to read all their footers takes longer than one directory.
+@lru_cache(maxsize=KEPT_FOOTERS)
+def _footer(file: str, inode: int, mtime_ns: int) -> Footer:
+    metadata = pq.read_metadata(file)
+    found = (metadata.row_group(n).column(0).statistics for n in range(metadata.num_row_groups))
+    return Footer(metadata, tuple((limits.min, limits.max) for limits in found))
 
 
 def _int64(numbers: "array[int]") -> pa.Array:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 
 from datamgr.api.deps import Account, Name, ReadSession
 from datamgr.errors import InvalidError
-from scanners import answers, queries, visibility
+from scanners import answers, leaders, queries, visibility
 from scanners import growth as growing
 from scanners.queries import Row, Selection
 from scanners.visibility import Visibility
@@ -78,7 +78,7 @@ def top(
 ) -> Row:
     """The biggest files or directories by space on disk."""
     selection = Selection(filesystem, project, user)
-    find = queries.top_files if what == "files" else queries.top_directories
+    find = leaders.files if what == "files" else leaders.directories
     rows = find(session, visible, selection, number)
     scanned = queries.scanned(session, selection)
     return answers.of(f"usage.top_{what}", rows, project=project, user=user, scans=scanned)

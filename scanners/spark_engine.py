@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +157,8 @@ def running(settings: Settings) -> Iterator[SparkSession]:
             "Spark needs Java 17 or later; install a package such as openjdk-17-jre-headless, "
             "set JAVA_HOME, or set scan.engine to duckdb"
         )
+    # Spark looks at pandas where that happens to be installed; nothing here uses it.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     spark_settings.require_master(settings.scan.spark_master)
     # It prints whole Java traces where one sentence is said.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)

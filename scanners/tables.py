@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from datamgr import identity, units
-from scanners import ages, find, places, queries, visibility
+from scanners import ages, find, leaders, places, queries, visibility
 from scanners.find import Question
 from scanners.queries import Row, Selection
 from scanners.visibility import Visibility
@@ -100,7 +100,7 @@ def _directories(source: Source) -> Iterable[Row]:
 
 
 def _top_files(source: Source) -> Iterable[Row]:
-    return queries.top_files(source.session, source.visible, source.selection, ALL_TOP_FILES)
+    return leaders.files(source.session, source.visible, source.selection, ALL_TOP_FILES)
 
 
 def _ages(source: Source) -> Iterable[Row]:

@@ -116,11 +116,14 @@ def slope(points: Sequence[Point]) -> Slope | None:
     if len(points) < MIN_SCANS:
         return None
     parts = segments(points)
+    start = points[0].at
     slopes = sorted(
-        (b.used - a.used) / ((b.at - a.at).total_seconds() / DAY_S)
+        (later - used) / ((later_s - at_s) / DAY_S)
         for part in parts
-        for a, b in combinations(part, 2)
-        if b.at > a.at
+        for (at_s, used), (later_s, later) in combinations(
+            [((point.at - start).total_seconds(), point.used) for point in part], 2
+        )
+        if later_s > at_s
     )
     if not slopes:
         return None

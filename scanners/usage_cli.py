@@ -8,7 +8,7 @@ import click
 from datamgr.cli import options, output
 from datamgr.config import Settings
 from datamgr.units import format_time
-from scanners import files_cli, queries, trend_cli, visibility
+from scanners import files_cli, leaders, queries, trend_cli, visibility
 from scanners import growth as growing
 from scanners.queries import Row, Selection
 
@@ -150,7 +150,7 @@ def top(
     The age of a directory is that of the newest file below it.
     """
     selection = Selection(filesystem, project, user)
-    find = queries.top_files if what == "files" else queries.top_directories
+    find = leaders.files if what == "files" else leaders.directories
     with visibility.reading(settings) as (session, visible):
         rows = find(session, visible, selection, number)
         scanned = queries.scanned(session, selection)

@@ -13,6 +13,8 @@ _HEADER = re.compile(rb"#IDENT#\|[^\n]*\n")
 _FOOTER = re.compile(rb"(?:\A|(?<=\n))#complete#\d*\r?\n?\Z")
 _FID = re.compile(rb"\[?0x[0-9a-f]{1,16}:0x[0-9a-f]{1,8}:0x[0-9a-f]{1,8}\]?")
 _BEGUN = 3  # the field of the header that says when
+# Arrow takes numbers with these around them, and so for records what only continues a name.
+_PADDED = (b"\n ", b"\n\t", b" |", b"\t|", b"| ", b"|\t")
 
 _FIELDS = ("atime_s", "ctime_s", "mtime_s", "uid", "gid", "mode", "size_bytes", "ino", "-")
 _PLAIN = PathLast(_FIELDS, "|")
@@ -49,6 +51,8 @@ class Lester(ListFormat):
 
     def read_block(self, block: bytes) -> Listed:
         """Read records that all have a FID, or that all have none."""
+        if any(padded in block for padded in _PADDED):
+            raise Unparsable("there are spaces beside its separators")
         try:
             return _PLAIN.read_block(block)
         except Unparsable:
