@@ -29,6 +29,14 @@ class Crew:
         """Whether they may change what the worker's own account may not."""
         return all(executor.is_privileged for executor in self.executors)
 
+    def check(self) -> None:
+        """Look whether all of them still run.
+
+        Raises:
+            CrewDiedError: one has ended.
+        """
+        self._each(Executor.check)
+
     def begin(self, order: Order) -> None:
         """Hand all of them the order.
 
@@ -36,11 +44,7 @@ class Crew:
             InvalidError: it is refused; the message is the sentence.
             CrewDiedError: one has ended.
         """
-        try:
-            for executor in self.executors:
-                executor.begin(order)
-        except ExecutorDiedError as error:
-            raise CrewDiedError(str(error)) from error
+        self._each(lambda executor: executor.begin(order))
 
     def change(self, paths: Sequence[bytes], on_report: Callable[[Report], Answer]) -> None:
         """Consider the entries at these paths and, as the order says, all below them.
@@ -69,6 +73,13 @@ class Crew:
         """End the processes."""
         for executor in self.executors:
             executor.close()
+
+    def _each(self, work: Callable[[Executor], None]) -> None:
+        try:
+            for executor in self.executors:
+                work(executor)
+        except ExecutorDiedError as error:
+            raise CrewDiedError(str(error)) from error
 
     def _together(self, run: "_Run", work: Callable[[int, Executor], None]) -> None:
         threads = [

@@ -198,6 +198,15 @@ class Executor:
         """Whether it may change what the worker's own account may not."""
         return bool(self.capabilities)
 
+    def check(self) -> None:
+        """Look whether it still runs, without asking it.
+
+        Raises:
+            ExecutorDiedError: it is no more.
+        """
+        if self._process.poll() is not None:
+            raise ExecutorDiedError("the privileged process has ended")
+
     def begin(self, order: Order) -> None:
         """Hand it the order that what follows belongs to.
 

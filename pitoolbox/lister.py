@@ -5,31 +5,24 @@ It has one capability (CAP_DAC_READ_SEARCH), no database and no network.
 
 import ctypes
 import errno
-import fcntl
 import json
 import logging
 import os
-import socket
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from datamgr import daemon, identity, logs
+from datamgr import daemon, identity, listening, logs
 from datamgr.cli import options
 from datamgr.config import Settings
-from datamgr.errors import ConflictError, InvalidError, UnavailableError
+from datamgr.errors import InvalidError, UnavailableError
+from datamgr.line_server import LineServer
 from pitoolbox import accounts, directory
 from pitoolbox.directory import Rules
-from pitoolbox.line_server import LineServer
 from pitoolbox.privileged import kernel
 from pitoolbox.privileged.errors import RefusedError
 
 log = logging.getLogger(__name__)
-
-MAX_SOCKET_BYTES = 107  # Source: unix(7), sun_path less the NUL.
 
 _INVALID = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 
@@ -53,7 +46,10 @@ def command(ctx: click.Context, settings: Settings) -> None:
     account, web = accounts.to_become(section), accounts.of_web(section)
     # Not whom it becomes: `nobody` is many a process.
     uids = frozenset({0, os.getuid()} | ({web[0]} if web else set()))
-    with _listening(settings.lister_socket, web) as listener:
+    gid = None if web is None else web[1]
+    setting = "pitoolbox.lister_socket"
+    with listening.unix_socket(settings.lister_socket, setting, mode=0o660, gid=gid) as listener:
+        _warn_of_group(settings.lister_socket, gid)
         is_privileged = _drop(account)
         _say_what_it_may(settings, is_privileged)
         rules = Rules(
@@ -63,7 +59,7 @@ def command(ctx: click.Context, settings: Settings) -> None:
         )
         with daemon.stop_on_signals() as stop:
             log.info("lists directories, asked on %s", settings.lister_socket)
-            LineServer(listener, uids, lambda line: answer(rules, line), _refusal).serve(stop)
+            LineServer(listener, uids, lambda _, line: answer(rules, line), _refusal).serve(stop)
 
 
 def answer(rules: Rules, line: bytes) -> bytes:
@@ -126,62 +122,9 @@ def _say_what_it_may(settings: Settings, is_privileged: bool) -> None:
         )
 
 
-@contextmanager
-def _listening(path: Path, web: tuple[int, int] | None) -> Iterator[socket.socket]:
-    """A socket at `path` that its owner and the web account's group may open.
-
-    Raises:
-        ConflictError: another lister has it.
-        InvalidError: it cannot be there.
-        UnavailableError: it cannot be made.
-    """
-    if len(os.fsencode(path)) > MAX_SOCKET_BYTES:
-        raise InvalidError(
-            f"{path} is longer than {MAX_SOCKET_BYTES} bytes, which the path of a socket may have; "
-            "set pitoolbox.lister_socket"
+def _warn_of_group(path: Path, gid: int | None) -> None:
+    if gid is not None and path.stat().st_gid != gid:
+        log.warning(
+            "the socket belongs to group %s, which the web account needs to be in",
+            identity.group_name_of(path.stat().st_gid),
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(f"{path}.lock", flags, 0o600)
-    except OSError as error:
-        raise UnavailableError(f"no socket can be made at {path}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another lister answers on {path} already") from None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            _bind(listener, path, web)
-            yield listener
-            with suppress(OSError):  # the account that root became may not
-                path.unlink()
-    finally:
-        os.close(lock)
-
-
-def _bind(listener: socket.socket, path: Path, web: tuple[int, int] | None) -> None:
-    """By umask and effective group alone: what stands at the path is never changed by name."""
-    group, mask = os.getegid(), os.umask(0o117)
-    try:
-        with suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise InvalidError(
-                    f"{path} is no socket; remove it, or set pitoolbox.lister_socket"
-                )
-            path.unlink()
-        if web is not None and os.geteuid() == 0:
-            os.setegid(web[1])
-        listener.bind(str(path))
-        listener.listen(128)
-        if web is not None and path.stat().st_gid != web[1]:
-            log.warning(
-                "the socket belongs to group %s, which the web account needs to be in",
-                identity.group_name_of(path.stat().st_gid),
-            )
-    except OSError as error:
-        raise UnavailableError(f"no socket can be made at {path}: {error.strerror}") from error
-    finally:
-        if os.getegid() != group:
-            os.setegid(group)
-        os.umask(mask)

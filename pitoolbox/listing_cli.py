@@ -91,7 +91,7 @@ def ls(
     ]
     where = output.printable(found.path)
     whose = output.printable(f"{found.here.owner} {found.here.group}")
-    title = f"{where} in {output.printable(project)}: {_mode(found.here)} {whose}"
+    title = f"{where} in {output.printable(project)}: {shown_mode(found.here)} {whose}"
     shown = [row | _for_people(e) for row, e in zip(rows, found.entries, strict=True)]
     output.table(title, columns, shown, empty="empty")
     _say_what_is_missing(found, following)
@@ -129,10 +129,10 @@ def _for_people(entry: Entry) -> dict[str, str]:
         name = f"{name} -> {output.printable(entry.target)}"
     if entry.kind == "mount":
         name = f"{name} (something is mounted there)"
-    return {"shown_name": name, "shown_mode": _mode(entry)}
+    return {"shown_name": name, "shown_mode": shown_mode(entry)}
 
 
-def _mode(entry: Entry) -> str:
+def shown_mode(entry: Entry) -> str:
     """As ls(1) writes it."""
     return stat.filemode(_KINDS.get(entry.kind, 0) | entry.mode) + "+" * entry.has_acl
 

@@ -27,11 +27,13 @@ def list_requests(
     *,
     project: str | None = None,
     states: Collection[State] = tuple(State),
+    before: int | None = None,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
     """The newest requests that the caller may see, newest first.
 
-    Those are the caller's own and those of the projects that the caller acts for.
+    Those are the caller's own and those of the projects that the caller acts for. `before`: only
+    such with smaller numbers.
 
     Raises:
         NotFoundError: there is no such project.
@@ -44,6 +46,8 @@ def list_requests(
     elif not caller.is_staff:
         keys = [key_of(found.name) for found in authorise.projects(session, settings, caller)]
         wanted = wanted.where(sa.or_(Task.key.in_(keys), Task.owner == caller.username))
+    if before is not None:
+        wanted = wanted.where(Task.id < before)
     rows = []
     for task in session.scalars(wanted.order_by(Task.id.desc()).limit(limit)):
         # What was queued past `submission` and makes no sense must not hide all the others.
@@ -116,6 +120,21 @@ def issues(session: orm.Session, task_id: int, kinds: Collection[str] = ()) -> I
     found = session.execute(wanted.order_by(PermIssue.path), execution_options={"yield_per": 1000})
     for path, kind, reason in found:
         yield {"path": bytes(path), "kind": kind, "reason": reason}
+
+
+def confirmed_by(session: orm.Session, task_id: int) -> int | None:
+    """The request by which somebody carried out what this preview shows."""
+    preview = submission.existing(session, task_id)
+    return next(iter(_follow_ups(session, preview, "confirms")), None)
+
+
+def entries_expected(session: orm.Session, task_id: int) -> int | None:
+    """How many entries a request will see, as its preview did; None where that is not known."""
+    request = Request.from_params(submission.existing(session, task_id).params)
+    if request.confirms is None:
+        return None
+    previewed = submission.existing(session, request.confirms).result
+    return None if previewed is None else int(previewed["seen"])
 
 
 def worker_runs(session: orm.Session) -> bool:

@@ -32,7 +32,7 @@ class ActionKind(StrEnum):
 
 
 # The one argument of each kind.
-_ARGUMENTS = {
+ARGUMENTS = {
     ActionKind.CHGRP: "group",
     ActionKind.CHMOD: "mode",
     ActionKind.CHOWN: "user",
@@ -58,7 +58,7 @@ class Action:
     def __post_init__(self) -> None:
         """Refuse, as an InvalidError, an argument that is missing or too many."""
         given = [name for name in ("group", "mode", "user") if getattr(self, name)]
-        needed = _ARGUMENTS[self.kind]
+        needed = ARGUMENTS[self.kind]
         if given != ([needed] if needed else []):
             raise InvalidError(f"{self.kind} takes {f'a {needed}' if needed else 'no argument'}")
 
@@ -75,7 +75,7 @@ class Request:
     `max_depth`: 0 is the named entries alone, None is no limit. `override`: for staff, sets the
     rules of ownership and hard links aside. `dry_run`: only say what would change. `undo_of`,
     `retry_of`: the request to take back, or whose failed entries to take again; it gives the
-    paths. `client`: from where it came.
+    paths. `confirms`: the preview after which it was asked for. `client`: from where it came.
     """
 
     __pydantic_config__ = _STRICT
@@ -90,6 +90,7 @@ class Request:
     dry_run: bool = False
     undo_of: int | None = None
     retry_of: int | None = None
+    confirms: int | None = None
     client: str | None = None
     notify: bool = False
 

@@ -96,7 +96,7 @@ def undo(
     request = replace(
         Request.from_params(earlier.params),
         paths=(), undo_of=task_id, retry_of=None, recursive=False, max_depth=None, only=None,
-        **({"override": False, "dry_run": False} | how),
+        **({"override": False, "dry_run": False, "confirms": None} | how),
     )  # fmt: skip
     resolve.order_of(settings, project, request, caller)
     return _queue(session, caller, request)
@@ -129,10 +129,48 @@ def retry(
     if not session.scalar(sa.select(failed)):
         raise InvalidError(f"nothing failed in request {task_id}, so there is nothing to retry")
     again = replace(
-        request, paths=(), retry_of=task_id, **({"override": False, "dry_run": False} | how)
-    )
+        request,
+        paths=(), retry_of=task_id,
+        **({"override": False, "dry_run": False, "confirms": None} | how),
+    )  # fmt: skip
     resolve.order_of(settings, project, again, caller)
     return _queue(session, caller, again)
+
+
+def confirm(
+    session: orm.Session, settings: Settings, caller: Caller, task_id: int, **how: Any
+) -> Task:
+    """Queue what a preview is of; asked again, the request that there is already.
+
+    A preview that has not ended is cancelled, if the caller may, for it is not waited for.
+    `how`: fields of the new request: `client`, `notify`.
+
+    Raises:
+        NotFoundError: there is no such preview.
+        ForbiddenError: the caller does not act for its project, or may not do this to it.
+        InvalidError: it is no preview, or makes no sense any more.
+    """
+    # Two clicks wait for each other here, and the second one finds what the first one made.
+    session.execute(sa.select(Task.id).where(Task.id == task_id).with_for_update())
+    preview = existing(session, task_id)
+    request = Request.from_params(preview.params)
+    authorise.require(settings, caller, catalog.project(session, request.project))
+    if not request.dry_run:
+        raise InvalidError(f"request {task_id} is no preview, so there is nothing to confirm")
+    confirmed = sa.select(Task).where(
+        Task.key == preview.key, Task.params["confirms"].astext == str(task_id)
+    )
+    found = session.scalar(confirmed)
+    if found is not None:
+        return found
+    if not preview.is_finished and (preview.owner == caller.username or caller.is_staff):
+        cancel(session, caller, task_id, client=how.get("client"))
+    how |= {"override": request.override, "confirms": task_id}
+    if request.undo_of is not None:
+        return undo(session, settings, caller, request.undo_of, **how)
+    if request.retry_of is not None:
+        return retry(session, settings, caller, request.retry_of, **how)
+    return submit(session, settings, caller, replace(request, dry_run=False, **how))
 
 
 def cancel(

@@ -31,19 +31,34 @@ def headline(row: Mapping[str, Any]) -> str:
 
 def numbers(result: Mapping[str, Any], *, would: bool) -> list[str]:
     """A line for each number of a result, and for each of the commonest reasons."""
-    changed = "would be changed" if would else "changed"
-    details = [*_counts(result["kinds"], _KINDS), *_counts(result["changes"], _PARTS)]
     lines = [
-        _line(result["seen"], "entries seen"),
-        _line(result["changed"], changed + (f" ({', '.join(details)})" if details else "")),
-        _line(result["unchanged"], "left, for they are right already"),
-        _line(result["skipped"], "skipped"),
-        _line(result["failed"], "failed"),
+        _line(number, what + (f" ({details})" if details else ""))
+        for number, what, details in counts(result, would=would)
     ]
-    reasons = sorted(result["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))
-    for reason, number in reasons[:_NAMED]:
-        lines.append(_line(number, f"  {display.printable(reason)}"))
-    return lines
+    return lines + [_line(number, f"  {reason}") for number, reason in reasons(result)]
+
+
+def counts(result: Mapping[str, Any], *, would: bool) -> list[tuple[int, str, str]]:
+    """Each number of a result, what it counts, and what it consists of."""
+    details = [*_counts(result["kinds"], _KINDS), *_counts(result["changes"], _PARTS)]
+    return [
+        (result["seen"], "entries seen", ""),
+        (result["changed"], "would be changed" if would else "changed", ", ".join(details)),
+        (result["unchanged"], "left, for they are right already", ""),
+        (result["skipped"], "skipped", ""),
+        (result["failed"], "failed", ""),
+    ]
+
+
+def reasons(result: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The commonest reasons for which entries were left alone, and of how many."""
+    found = sorted(result["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(number, display.printable(reason)) for reason, number in found[:_NAMED]]
+
+
+def differences(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each entry of the sample by its path, with what is or would be different."""
+    return sorted((one["path"], difference(one)) for one in result["sample"])
 
 
 def difference(sample: Mapping[str, Any]) -> str:

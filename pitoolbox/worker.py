@@ -6,11 +6,9 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import click
-import sqlalchemy as sa
 
 from datamgr import db, logs
 from datamgr import worker as working
@@ -18,7 +16,8 @@ from datamgr.cli import options
 from datamgr.config import Settings
 from datamgr.daemon import Stop
 from datamgr.db import Database
-from datamgr.errors import ConflictError, InvalidError, UnavailableError
+from datamgr.errors import InvalidError, UnavailableError
+from datamgr.exclusive import Exclusive
 from pitoolbox import accounts, notify
 from pitoolbox.crew import Crew, CrewDiedError
 from pitoolbox.executor import Executor, ExecutorPolicy
@@ -117,53 +116,17 @@ def _say_what_it_may(settings: Settings, crew: Crew) -> None:
         )
 
 
-@dataclass
-class Alone:
-    """The right to be the only worker of a database: a lock on a connection of its own."""
-
-    database: Database
-    _connection: sa.Connection | None = field(init=False, default=None)
-
-    def __enter__(self) -> "Alone":
-        """Take it.
-
-        Raises:
-            ConflictError: another worker has it.
-            UnavailableError: the database does not answer.
-        """
-        self.hold()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-    def hold(self) -> None:
-        """Be sure to have it still, after the connection broke too. Raises as on entry."""
-        with db.explained():
-            try:
-                if self._connection is not None:
-                    self._connection.execute(sa.select(1))
-                    return
-            except sa.exc.DBAPIError:
-                self._connection = None
-                raise
-            connection = self.database.engine.connect().execution_options(
-                isolation_level="AUTOCOMMIT"
-            )
-            connection.detach()
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(WORKER_LOCK))):
-                connection.close()
-                raise ConflictError("another permission worker serves this database already")
-            self._connection = connection
-
-
 class PermsWorker(working.Worker):
     """A worker for permission requests alone, which it takes from the projects in turn."""
 
     def __init__(self, settings: Settings, database: Database, crew: Crew) -> None:
         """`crew`: the privileged processes, running."""
-        self.alone = Alone(database)
+        self._crew = crew
+        self.alone = Exclusive(
+            database,
+            (WORKER_LOCK,),
+            taken="another permission worker serves this database already",
+        )
         super().__init__(
             settings,
             database,
@@ -175,6 +138,11 @@ class PermsWorker(working.Worker):
         )
 
     def run_one(self, stop: Stop) -> bool:
-        """As any worker, if it still is the only one."""
+        """As any worker, if it still is the only one and its privileged processes run.
+
+        Raises:
+            CrewDiedError: one of them has ended; an idle worker is not to take a request first.
+        """
         self.alone.hold()
+        self._crew.check()
         return super().run_one(stop)

@@ -19,11 +19,10 @@ from tests import accounts, mounts, permissions
 ROOT = Caller("root", 0, frozenset(), Role.STAFF)
 
 
-@pytest.fixture(scope="module")
-def team() -> Iterator[accounts.Team]:
+@pytest.fixture(scope="session")
+def team(people: accounts.People) -> accounts.Team:
     """Ada and bob of the project, eve who is not; real accounts."""
-    with accounts.team() as made:
-        yield made
+    return accounts.team(people)
 
 
 @pytest.fixture(scope="module", params=["ext4", "xfs"])
@@ -42,13 +41,6 @@ def privileged(place: Path) -> Iterator[Executor]:
     """The process that changes what is below `place`."""
     with permissions.executor([place]) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def people() -> Iterator[accounts.People]:
-    """The same people by name."""
-    with accounts.people() as made:
-        yield made
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def meddling(attack: Attack, place: Path, team: Team, number: int) -> Iterator[l
             assert adversary.poll() is None
             adversary.stdin.close()
             done.append(int(adversary.stdout.readline()))
-            assert adversary.wait(timeout=30) == 0
+            assert adversary.wait(timeout=120) == 0
         finally:
             adversary.kill()
 

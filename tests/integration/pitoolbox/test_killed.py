@@ -16,8 +16,10 @@ from datamgr import tasks
 from datamgr.catalog import Project
 from datamgr.config import Settings
 from datamgr.db import Database
+from datamgr.errors import UnavailableError
+from pitoolbox import queries
 from pitoolbox.requests import Action, ActionKind, Request
-from tests import mounts
+from tests import mounts, waits
 from tests.accounts import People
 from tests.commands import DATAMGR
 from tests.integration.pitoolbox import trees
@@ -51,6 +53,11 @@ def task(database: Database, task_id: int) -> tasks.Task:
 def worker() -> subprocess.Popen[bytes]:
     argv = [*DATAMGR, "perms", "worker"]
     return subprocess.Popen(argv, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+def serves(database: Database) -> bool:
+    with database.transaction(read_only=True) as session:
+        return queries.worker_runs(session)
 
 
 def children(pid: int) -> list[int]:
@@ -112,6 +119,22 @@ def journal(database: Database, task_id: int) -> list[tuple[bytes, trees.State, 
 
 def state(uid: int, gid: int, mode: int, acl: str | None) -> trees.State:
     return trees.State(uid, gid, mode, None if acl is None else bytes.fromhex(acl))
+
+
+def test_an_idle_worker_ends_when_it_lost_a_privileged_process(
+    perms_settings: Settings, database: Database
+) -> None:
+    """So that the service manager starts a whole one, before a request meets the hole."""
+    process = subprocess.Popen([*DATAMGR, "perms", "worker"], stderr=subprocess.PIPE)
+    try:
+        waits.eventually(lambda: serves(database), "the worker is ready")
+        os.kill(children(process.pid)[-1], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == UnavailableError.exit_code
+    assert b"the privileged process has ended; start the worker again" in said
 
 
 @pytest.mark.soak

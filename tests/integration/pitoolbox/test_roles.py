@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from datamgr import audit, claims, tasks
+from datamgr import audit, claims, external_ids, sessions, tasks
 from datamgr.catalog import Project
 from datamgr.config import Settings
 from datamgr.db import Database, make_engine
@@ -25,6 +25,9 @@ from pitoolbox.requests import Action, ActionKind, Request
 from tests import mounts
 from tests.accounts import People
 from tests.commands import run_command
+from tiering import requests as tiering_requests
+from tiering.questions import Action as TierAction
+from tiering.request import Request as TierRequest
 
 ROLES = Path(__file__).parents[3] / "deploy" / "postgres" / "roles.sql"
 STAFF = Caller("root", 0, frozenset({0}), Role.STAFF)
@@ -278,3 +281,52 @@ def test_the_whole_way_of_a_request_with_logins_of_the_roles(
         task = tasks.get(session, task_id)
         assert (task.state, task.error) == (State.SUCCEEDED, None)
     assert os.lstat(path).st_gid == people.gid
+
+
+def test_the_web_logs_people_in_and_says_of_nobody_who_they_are(
+    web: Database, worker: Database, settings: Settings
+) -> None:
+    origin = sessions.Origin("link", "127.0.0.1", "a browser")
+    with web.transaction() as session:
+        ticket = sessions.issue_ticket(session, sessions.LINK, {"uid": 0}, 60)
+    with web.transaction() as session:
+        assert sessions.take_ticket(session, sessions.LINK, ticket) == {"uid": 0}
+        token, number = sessions.begin(session, settings, STAFF, origin)
+    with web.transaction() as session:
+        assert sessions.find(session, settings, token) is not None
+        sessions.touch(session, number)
+        assert external_ids.account_of(session, "https://idp.example.org", "42") is None
+    with web.transaction() as session:
+        sessions.log_out(session, STAFF, number)
+        assert sessions.find(session, settings, token) is None
+    into = "INSERT INTO external_id (issuer, subject, username) VALUES ('https://i', '1', 'root')"
+    assert "permission denied" in refused(web, into)
+    assert "permission denied" in refused(web, "UPDATE web_session SET uid = 0, username = 'root'")
+    for table in ("web_session", "web_ticket", "external_id"):
+        assert "permission denied" in refused(worker, f"SELECT * FROM {table}")
+
+
+@pytest.mark.root
+@mounts.needs_root
+def test_the_web_confirms_a_preview(
+    web: Database, people: People, project: Project, perms_settings: Settings
+) -> None:
+    pi = people.caller(people.pi)
+    request = Request("cosmo", Action(ActionKind.SHARE), (b".",), recursive=True, dry_run=True)
+    with web.transaction() as session:
+        preview = submission.submit(session, perms_settings, pi, request).id
+    found = set()
+    for _ in range(2):
+        with web.transaction() as session:
+            found.add(submission.confirm(session, perms_settings, pi, preview).id)
+    assert len(found) == 1
+    assert found != {preview}
+
+
+def test_the_web_asks_for_tiering_in_the_name_of_who_is_logged_in(web: Database) -> None:
+    with web.transaction() as session:
+        request = TierRequest(root="cfs", action=TierAction.PUT)
+        number = tiering_requests.submit(session, STAFF, request, [b"run42"], client="web").id
+    with web.transaction() as session:
+        assert tiering_requests.paths_of(session, number) == [b"run42"]
+        assert tiering_requests.cancel(session, STAFF, number)["state"] == State.CANCELLED
