@@ -52,17 +52,16 @@ def describe(
         user=_user(status.st_uid),
         group=_group(status.st_gid),
         device=(os.major(rdev), os.minor(rdev)) if is_device else (0, 0),
-        xattrs=xattrs(descriptor),
+        # By this name also of what is open by O_PATH alone, and of a symbolic link itself.
+        xattrs=xattrs(descriptor if kind == "f" else f"/proc/self/fd/{descriptor}"),
         extents=_holes(descriptor, status) if kind == "f" else None,
         note=note,
     )
 
 
-def xattrs(descriptor: int) -> dict[bytes, bytes]:
+def xattrs(file: int | str) -> dict[bytes, bytes]:
     """All extended attributes but the mark of a stub, sorted by name."""
-    # By this name also of what is open by O_PATH alone, and of a symbolic link itself.
-    name = f"/proc/self/fd/{descriptor}"
-    found = {os.fsencode(key): os.getxattr(name, key) for key in sorted(os.listxattr(name))}
+    found = {os.fsencode(key): os.getxattr(file, key) for key in sorted(os.listxattr(file))}
     return {key: value for key, value in found.items() if key not in STUB_XATTRS}
 
 

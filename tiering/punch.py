@@ -7,118 +7,182 @@ copy that was read back and compared. Each step is in the journal before it is m
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 
+from datamgr import units
 from datamgr.errors import ConflictError, InvalidError
 from tiering import faults, inode, kernel, models, rows, stub
 from tiering.archive.entry import Entry
 from tiering.archive.store import DamagedError
+from tiering.held import Batch, Held, batches
+from tiering.journaled import Journaled
 from tiering.opened import is_unchanged
-from tiering.root import ManagedRoot
+from tiering.root import BusyError, ManagedRoot, Report
 from tiering.rows import Archived
 
+_RETRY_EVERY_S = 0.5
 
-def punch(root: ManagedRoot, path: bytes, *, guarded: bool = False) -> int | None:
-    """Make a stub of an archived file; says the bytes of the file, None if it is one already.
+
+def punch(
+    root: ManagedRoot,
+    paths: Iterable[bytes],
+    report: Report | None = None,
+    *,
+    guarded: bool = False,
+) -> Report:
+    """Make stubs of archived files; those that are stubs already are `unchanged`.
 
     `guarded`: something keeps readers of the root from stubs, which then keep their mode;
     otherwise they have mode 000, and nobody but root can read zeros.
 
-    Raises:
-        NotFoundError: it is not in the archive.
-        ConflictError: it is open, it changed since it was archived, or something is being done
-            to it.
-        ArchiveError: its container is not there.
-        OSError: it cannot be opened or freed.
+    A file is left as it is, and in the report, if it is not in the archive, changed since, is open
+    or mapped somewhere, is pinned, belongs to somebody else, or its container is not there. What
+    was open is tried again for as long as the settings of the root say.
     """
-    descriptor = root.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        with alone(descriptor):
-            return _punch(root, descriptor, path, hide=not guarded)
-    finally:
-        os.close(descriptor)
+    report = report or Report()
+    began = time.monotonic()
+    left: Iterable[bytes] = paths
+    while left:
+        for batch in batches(root, left, report):
+            with batch:
+                _Punch(batch, hide=not guarded).run()
+        left = _busy_again(root, report, began)
+    return report
 
 
-@contextmanager
-def alone(descriptor: int) -> Iterator[None]:
-    """A block in which nobody else has the file open; who opens it waits.
+def _busy_again(root: ManagedRoot, report: Report, began: float) -> list[bytes]:
+    """The files that were open, after a while and no longer in the report; none if time is over."""
+    busy = [failure for failure in report.failures if failure.is_busy]
+    limit_s = root.settings.punch_retry_s
+    left_s = began + limit_s - time.monotonic()
+    if not busy or not limit_s:
+        return []
+    if left_s <= 0:
+        report.failures = [
+            replace(f, reason=f"{f.reason} (tried for {limit_s:.0f} s)") if f.is_busy else f
+            for f in report.failures
+        ]
+        return []
+    time.sleep(min(_RETRY_EVERY_S, left_s))
+    report.watch()
+    report.failures = [failure for failure in report.failures if not failure.is_busy]
+    return [failure.path for failure in busy]
+
+
+class _Punch(Journaled):
+    """The punch of one batch."""
+
+    def __init__(self, batch: Batch, *, hide: bool) -> None:
+        super().__init__(batch, "punch")
+        self._root, self._hide = batch.root, hide
+        self._sizes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """All steps, while nobody else can open the files."""
+        batch = self.batch
+        to_free = [file for file in batch.files if file.known.state != models.ARCHIVE]
+        batch.report.unchanged += len(batch.files) - len(to_free)
+        batch.files = to_free
+        batch.each(self._require_allowed)
+        with ExitStack() as leases:
+            batch.each(lambda file: _lease(file, leases))
+            batch.each(self._require_archived)
+            if batch.files:
+                self._free()
+
+    def take_back(self, file: Held) -> None:
+        """An ordinary file again: no blocks were freed."""
+        stub.unmark(file.descriptor, file.mark)
+
+    def _free(self) -> None:
+        batch = self.batch
+        batch.each(_choose_mark)
+        self.begin("intended")
+        with self.undoing():
+            batch.each(lambda file: stub.set_mark(file.descriptor, file.mark))
+            # The mode is in the mark, and must be on disk with it before it is gone.
+            batch.sync()
+            if self._hide:
+                batch.each(lambda file: os.fchmod(file.descriptor, 0))
+                batch.sync()
+            faults.reach("punch.marked")
+            batch.each(_require_alone)
+            self.advance("punching")
+        batch.each(lambda file: stub.empty(file.descriptor, file.mark))
+        batch.sync()
+        faults.reach("punch.punched")
+        self.end(models.ARCHIVE)
+
+    def _require_allowed(self, file: Held) -> None:
+        self._root.require_owner(file.path, file.status)
+        until = file.known.pinned_until
+        if until is not None and until > datetime.now(UTC):
+            raise ConflictError(f"it is pinned until {units.format_time(until)}; unpin it first")
+
+    def _require_archived(self, file: Held) -> None:
+        """Be sure that the archive has what is on disk."""
+        known = file.known
+        _require_version(self._root, file)
+        if known.key not in self._sizes:
+            self._sizes[known.key] = self._root.store.size(known.key)
+        if self._sizes[known.key] < known.offset_bytes + known.stored_bytes:
+            raise DamagedError(f"the container {known.key} is cut off")
+
+
+def _choose_mark(file: Held) -> None:
+    file.mark = stub.mark_of(file.status, file.known)
+
+
+def _lease(file: Held, leases: ExitStack) -> None:
+    """Be the only one who has the file open until the end of the leases.
 
     Raises:
-        ConflictError: somebody has.
+        BusyError: somebody else has.
+        InvalidError: it is no file that can be leased.
     """
     try:
-        kernel.lease(descriptor)
+        kernel.lease(file.descriptor)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EBUSY):
-            raise ConflictError("somebody has it open; try again when it is closed") from error
+            raise BusyError("somebody has it open; try again when it is closed") from error
         if error.errno in (errno.EINVAL, errno.EACCES):
             raise InvalidError("it is no file of yours whose blocks could be freed") from error
         raise
-    try:
-        yield
-    finally:
+    leases.callback(_release, file.descriptor)
+
+
+def _release(descriptor: int) -> None:
+    with suppress(OSError):
         kernel.release(descriptor)
 
 
-def _punch(root: ManagedRoot, descriptor: int, path: bytes, *, hide: bool) -> int | None:
-    status = os.fstat(descriptor)
-    identity = root.identity(descriptor, status)
-    with root.database.transaction(read_only=True) as session:
-        known = rows.require(session, identity)
-    if known.state == models.ARCHIVE:
-        return None
-    _require_version(root, descriptor, path, status, known)
-    if root.store.size(known.key) < known.offset_bytes + known.stored_bytes:
-        raise DamagedError(f"the container {known.key} is cut off")
-    mark = stub.mark_of(status, known)
-    with root.database.transaction() as session:
-        detail = {"hide": hide, "mark": mark.encode().decode()}
-        operation = rows.begin(session, known.file_id, "punch", "intended", detail)
-    faults.reach("punch.intended")
-    try:
-        stub.set_mark(descriptor, mark, hide=hide)
-        faults.reach("punch.marked")
-        if not kernel.is_alone(descriptor) or _content_time(descriptor) != mark.mtime_ns:
-            raise ConflictError("somebody opened it meanwhile; try again when it is closed")
-    except (ConflictError, OSError):
-        stub.unmark(descriptor, mark)
-        with root.database.transaction() as session:
-            rows.end(session, operation, "undone")
-        raise
-    with root.database.transaction() as session:
-        rows.advance(session, operation, "punching")
-    faults.reach("punch.punching")
-    stub.empty(descriptor, mark)
-    faults.reach("punch.punched")
-    with root.database.transaction() as session:
-        rows.end(session, operation, "done", models.ARCHIVE)
-    faults.reach("punch.recorded")
-    return status.st_size
+def _require_alone(file: Held) -> None:
+    is_same = os.fstat(file.descriptor).st_mtime_ns == file.mark.mtime_ns
+    if not (is_same and kernel.is_alone(file.descriptor)):
+        raise BusyError("somebody opened it meanwhile; try again when it is closed")
 
 
-def _content_time(descriptor: int) -> int:
-    return os.fstat(descriptor).st_mtime_ns
-
-
-def _require_version(
-    root: ManagedRoot, descriptor: int, path: bytes, status: os.stat_result, known: Archived
-) -> None:
+def _require_version(root: ManagedRoot, file: Held) -> None:
     """Be sure that the content is the archived one.
 
     A later time of change alone may come from a rename or chmod, or from a write whose times were
     set back: the content tells.
     """
+    status, known = file.status, file.known
     if is_unchanged(status, known):
         return
     if (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns):
-        entry = Entry(path, "f", size_bytes=known.size_bytes, extents=known.extents)
+        entry = Entry(file.path, "f", size_bytes=known.size_bytes, extents=known.extents)
         digest = hashlib.sha256()
-        for data in inode.payload(descriptor, entry):
+        for data in inode.payload(file.descriptor, entry):
             digest.update(data)
-        if digest.digest() == known.sha256 and _has_no_more(descriptor, known):
+        if digest.digest() == known.sha256 and _has_no_more(file.descriptor, known):
             with root.database.transaction() as session:
-                rows.set_ctime(session, known.version_id, status.st_ctime_ns)
+                rows.set_ctimes(session, {known.version_id: status.st_ctime_ns})
             return
     raise ConflictError("it changed since it was archived; put it again")
 

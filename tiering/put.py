@@ -7,13 +7,14 @@ recorded version, which punch looks at.
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 
 from datamgr.errors import ConflictError, DatamgrError
-from tiering import faults, inode, models, rows, stub
+from tiering import faults, inode, models, order, rows, stub
+from tiering.archive import aside
 from tiering.archive.entry import Entry
 from tiering.archive.store import ArchiveError
 from tiering.archive.writer import ContainerWriter, Placed, new_key
@@ -23,21 +24,29 @@ from tiering.root import ManagedRoot, Report
 from tiering.rows import Archived, Member
 from tiering.walk import walk
 
-_BATCH = 200  # files that are open at a time
+_BATCH = 500  # files that are open at a time
+_AHEAD_BYTES = 1 << 17  # of each of them that are read before their turn
 
 
-def put(root: ManagedRoot, paths: Iterable[bytes]) -> Report:
-    """Archive what is at and below the paths, which are relative to the root.
+def put(
+    root: ManagedRoot,
+    paths: Iterable[bytes],
+    report: Report | None = None,
+    *,
+    recursive: bool = True,
+) -> Report:
+    """Archive what is at the paths, which are relative to the root, and below them.
 
     Files whose archived version is on disk unchanged are left alone. Directories, links and
     special files go along, so that a container alone restores them; they have no state.
     """
-    report = Report()
+    report = report or Report()
     with _Put(root, report) as work:
-        found = walk(root, paths, report)
+        found = walk(root, paths, report, recursive=recursive)
         while batch := list(islice(found, _BATCH)):
             work.files([f.path for f in batch if f.is_file])
             work.others += [f.path for f in batch if not f.is_file]
+            report.watch()
         work.finish()
     return report
 
@@ -49,6 +58,12 @@ class _Bundle:
     number: int
     writer: ContainerWriter
     members: list[Member] = field(default_factory=list)
+    identities: set[Identity] = field(default_factory=set)
+
+    def hold(self, file: OpenFile, placed: Placed) -> None:
+        """Note that a file is a member."""
+        self.members.append(Member(file.identity, placed, file.status.st_ctime_ns))
+        self.identities.add(file.identity)
 
 
 class _Put:
@@ -84,6 +99,7 @@ class _Put:
         try:
             with self._root.database.transaction(read_only=True) as session:
                 known = rows.archived(session, [file.identity for file in opened])
+            _read_ahead([one for one in opened if not _is_archived(one, known.get(one.identity))])
             for file in opened:
                 try:
                     self._file(file, known.get(file.identity))
@@ -147,7 +163,12 @@ class _Put:
                 raise ConflictError("it is a stub of which the database knows nothing")
             self._report.unchanged += 1
             return
-        if known is not None and known.state == models.BOTH and is_unchanged(status, known):
+        # A file may be named twice, and be in the bundle already.
+        is_held = self._bundle is not None and file.identity in self._bundle.identities
+        is_archived = (
+            known is not None and known.state == models.BOTH and is_unchanged(status, known)
+        )
+        if is_archived or (is_held and status.st_nlink == 1):
             self._report.unchanged += 1
             return
         note = {"inode": file.identity.inode, "generation": file.identity.generation}
@@ -167,18 +188,20 @@ class _Put:
         require_unchanged(file)
         placed = self._append(entry, payload)
         bundle = self._filling()
-        bundle.members.append(_member(file, placed))
+        bundle.hold(file, placed)
         tier = self._root.settings
         full = bundle.writer.position >= tier.bundle_bytes
         if full or len(bundle.members) >= tier.bundle_files:
             self._complete()
 
     def _large(self, file: OpenFile, entry: Entry) -> None:
-        bundle = self._begin()
+        bundle = self._begin(of_many=False)
         try:
-            placed = bundle.writer.add(entry, inode.payload(file.descriptor, entry))
+            # Closed before the descriptor is, also when the archive fails.
+            with closing(aside.read_ahead(inode.payload(file.descriptor, entry))) as payload:
+                placed = bundle.writer.add(entry, payload)
             require_unchanged(file)
-            bundle.members.append(_member(file, placed))
+            bundle.hold(file, placed)
             self._store(bundle)
         except BaseException as error:
             if isinstance(error, ArchiveError):
@@ -191,14 +214,15 @@ class _Put:
             self._bundle = self._begin()
         return self._bundle
 
-    def _begin(self) -> _Bundle:
+    def _begin(self, *, of_many: bool = True) -> _Bundle:
         self._check()
-        key = new_key()
+        key = new_key(self._root.settings.compress)
         with self._root.database.transaction() as session:
             number = rows.begin_container(session, self._root.name, key)
         faults.reach("put.begun")
         try:
-            return _Bundle(number, ContainerWriter(self._root.store, key))
+            writer = ContainerWriter(self._root.store, key, of_many=of_many, follow=True)
+            return _Bundle(number, writer)
         except ArchiveError as error:
             self._broken = error
             raise
@@ -231,6 +255,7 @@ class _Put:
         faults.reach("put.recorded")
         self._report.done += len(bundle.members)
         self._report.done_bytes += sum(m.placed.entry.size_bytes for m in bundle.members)
+        order.refresh(self._root, [bundle.writer.key])
 
     def _discard(self, bundle: _Bundle) -> None:
         """Leave nothing of a container; what cannot be removed now is when recovery runs."""
@@ -261,18 +286,29 @@ class _Put:
                 self._report.fail(path, error)
 
 
+def _is_archived(file: OpenFile, known: Archived | None) -> bool:
+    return known is not None and known.state != models.DISK and is_unchanged(file.status, known)
+
+
+def _read_ahead(files: list[OpenFile]) -> None:
+    """Let the kernel read the beginnings of all at once, and not wait for one after the other."""
+    for file in files:
+        with suppress(OSError):
+            os.posix_fadvise(file.descriptor, 0, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+
+
 def discard(root: ManagedRoot, number: int, key: str) -> None:
     """Remove a container of which nothing is recorded, and then its row.
 
     Raises:
         ArchiveError: the archive does not remove it; its row stays.
     """
+    with root.database.transaction(read_only=True) as session:
+        container = session.get(models.TierContainer, number)
+        if container is not None and container.state == models.VERIFIED:
+            return  # it was recorded, whatever failed after that
     root.store.delete(key)
     with root.database.transaction() as session:
         container = session.get(models.TierContainer, number)
         if container is not None:
             session.delete(container)
-
-
-def _member(file: OpenFile, placed: Placed) -> Member:
-    return Member(file.identity, placed, file.status.st_ctime_ns)

@@ -1,22 +1,30 @@
 """A managed root, opened: its directory, its archive, its rows, and nobody else at work on it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import resource
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from datamgr import db
 from datamgr.config import Settings
 from datamgr.config_tier import TierSettings
 from datamgr.db import Database
-from datamgr.errors import ConflictError, DatamgrError, InvalidError, NotFoundError
-from tiering import kernel
-from tiering.archive.posix import PosixStore
-from tiering.archive.store import Store
+from datamgr.errors import (
+    ConflictError,
+    DatamgrError,
+    ForbiddenError,
+    NotFoundError,
+)
+from datamgr.exclusive import Exclusive
+from tiering import access, kernel, stub
+from tiering.access import Rights
+from tiering.archive import configured
+from tiering.archive.store import ArchiveError, Store
+from tiering.models import ROOT_LOCK, VERIFIED, TierContainer, TierFile
 
-_ROOT_LOCK = 0x74696572  # "tier" in ASCII: advisory locks of (this, hash of a root's name)
+_CONTAINERS_LOOKED_FOR = 20  # the newest: one of them may have been lost
 
 
 @dataclass(frozen=True)
@@ -29,40 +37,73 @@ class ManagedRoot:
     store: Store
     descriptor: int
     filesystem: str
+    hold: Callable[[], None]  # raises if another process has taken the root
+    rights: Rights | None = None  # None: those of this process
 
     def open(self, path: bytes, flags: int) -> int:
         """Open what is at a path below the root, through no symbolic link.
 
         Raises:
-            OSError: as open(2).
+            OSError: as open(2); EACCES if who asked may neither read nor write it.
         """
-        return kernel.open_beneath(self.descriptor, path, flags)
+        if self.rights is None or os.geteuid() != 0:
+            try:
+                return kernel.open_beneath(self.descriptor, path, flags)
+            except PermissionError:
+                if os.geteuid() == 0:
+                    raise
+                return stub.open_hidden(self.descriptor, path, flags)
+        return access.open_for(self.rights, self.descriptor, path, flags)
+
+    def require_owner(self, path: bytes, status: os.stat_result) -> None:
+        """Be sure that those for whom this is done own a file or act for its project.
+
+        Raises:
+            ForbiddenError: they do not.
+        """
+        rights = self.rights
+        if rights is None or rights.caller.uid == status.st_uid or rights.manages(path):
+            return
+        raise ForbiddenError("only its owner, a PI of its project and staff may do this")
 
     def identity(self, descriptor: int, status: os.stat_result) -> kernel.Identity:
         """Which file is open."""
         return kernel.Identity(self.filesystem, status.st_ino, kernel.generation(descriptor))
 
 
+class BusyError(ConflictError):
+    """Somebody has a file open; it may be done when it is closed."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A file with which something went wrong, and the sentence that says what."""
+    """A file with which something went wrong, and the sentence that says what.
+
+    `is_busy`: nothing is wrong with it but that somebody has it open.
+    """
 
     path: bytes
     reason: str
+    is_busy: bool = False
 
 
 @dataclass
 class Report:
-    """What became of a number of files."""
+    """What became of a number of files.
+
+    `watch` is called now and then while there is work, at points where stopping leaves nothing
+    unfinished; what it raises ends the work.
+    """
 
     done: int = 0
     done_bytes: int = 0
     unchanged: int = 0
     failures: list[Failure] = field(default_factory=list)
+    watch: Callable[[], None] = lambda: None
 
     def fail(self, path: bytes, error: DatamgrError | OSError | str) -> None:
         """Note that a file could not be done."""
-        self.failures.append(Failure(path, explain(error)))
+        self.failures.append(Failure(path, explain(error), isinstance(error, BusyError)))
 
 
 @contextmanager
@@ -77,7 +118,14 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
     if name not in settings.tier:
         raise NotFoundError(f"there is no managed root {name!r}; name it as [tier.{name}]")
     tier = settings.tier[name]
-    with _locked(database, name):
+    lock = Exclusive(
+        database,
+        (ROOT_LOCK, sa.func.hashtext(name)),
+        taken=f"another process works on the managed root {name!r}",
+        lost=f"the connection that held the managed root {name!r} was lost; start again, which "
+        "resolves what is unfinished",
+    )
+    with lock:
         try:
             descriptor = os.open(tier.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -85,48 +133,50 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
                 f"the root {tier.root} cannot be opened: {explain(error)}"
             ) from error
         try:
-            if not tier.archive.is_dir():
-                raise NotFoundError(f"the archive {tier.archive} is no directory")
-            store = PosixStore(tier.archive)
-            yield ManagedRoot(
-                name, tier, database, store, descriptor, kernel.filesystem(descriptor)
-            )
+            store = configured.open_store(tier)
+            filesystem = kernel.filesystem(descriptor)
+            _require_mounted(database, name, tier, filesystem, store)
+            # Files are worked on a thousand at a time.
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            yield ManagedRoot(name, tier, database, store, descriptor, filesystem, lock.hold)
         finally:
             os.close(descriptor)
 
 
-def relative(root: ManagedRoot, path: str | bytes) -> bytes:
-    """The path of something below the root, relative to it; links in it are not followed.
+def _require_mounted(
+    database: Database, name: str, tier: TierSettings, filesystem: str, store: Store
+) -> None:
+    """Be sure that root and archive are those of before and not the directories below a mount.
+
+    Every file would be taken for removed, and what is put would go to another disk.
 
     Raises:
-        InvalidError: it lies elsewhere.
+        ConflictError: they are not.
     """
-    top = os.fsencode(root.settings.root)
-    whole = os.path.normpath(os.path.join(os.getcwdb(), os.fsencode(path)))
-    if whole == top:
-        return b"."
-    if not whole.startswith(top.rstrip(b"/") + b"/"):
-        raise InvalidError(f"{os.fsdecode(path)} is not below {root.settings.root}")
-    return os.path.relpath(whole, top)
+    with database.transaction(read_only=True) as session:
+        files = sa.select(TierFile.id).where(TierFile.root == name, TierFile.deleted_at.is_(None))
+        others = session.scalar(files.where(TierFile.filesystem != filesystem).limit(1))
+        keys = session.scalars(
+            sa.select(TierContainer.key)
+            .where(TierContainer.root == name, TierContainer.state == VERIFIED)
+            .order_by(TierContainer.id.desc())
+            .limit(_CONTAINERS_LOOKED_FOR)
+        ).all()
+    if others is not None:
+        raise ConflictError(
+            f"{tier.root} is on another file system than its files were: is it mounted?"
+        )
+    if keys and not any(_has(copy, key) for copy in store.copies for key in keys):
+        raise ConflictError(f"the archive of {name} has none of its containers: is it mounted?")
 
 
-def each(paths: Iterable[bytes], work: Callable[[bytes], int | None]) -> Report:
-    """Do a piece of work for each path; it says how many bytes, or None if there was no need.
-
-    What goes wrong with one file is noted, and the others are done.
-    """
-    report = Report()
-    for path in paths:
-        try:
-            size_bytes = work(path)
-        except (DatamgrError, OSError) as error:
-            report.fail(path, error)
-            continue
-        if size_bytes is None:
-            report.unchanged += 1
-        else:
-            report.done, report.done_bytes = report.done + 1, report.done_bytes + size_bytes
-    return report
+def _has(store: Store, key: str) -> bool:
+    try:
+        store.size(key)
+    except ArchiveError:
+        return False
+    return True
 
 
 def explain(error: DatamgrError | OSError | str) -> str:
@@ -134,17 +184,3 @@ def explain(error: DatamgrError | OSError | str) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)
-
-
-@contextmanager
-def _locked(database: Database, name: str) -> Iterator[None]:
-    with db.explained(), database.engine.connect() as connection:
-        # A transaction that stays open would hold back the cleaning of all tables.
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        number = sa.func.hashtext(name)
-        if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_ROOT_LOCK, number))):
-            raise ConflictError(f"another process works on the managed root {name!r}")
-        try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_ROOT_LOCK, number)))

@@ -5,11 +5,12 @@ zeros, so that it has no permissions unless something guards it: only root can r
 """
 
 import errno
-import json
 import os
 import stat
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from datamgr.errors import ConflictError
 from tiering import kernel
@@ -20,38 +21,43 @@ from tiering.rows import Archived
 _CAPABILITY = "security.capability"
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What the attribute holds; enough to bring the file back by hand."""
+# So small that it lies in the inode on ext4, where a block of attributes for each stub would
+# cost as much as a small file has freed.
+_FORM = struct.Struct("<BHqq32s")
+_FORM_NUMBER = 1
 
-    version: int
+
+class Mark(NamedTuple):
+    """What the attribute holds: what a stub does not show of its file, and which content it was.
+
+    `sha256` is that of the payload in the archive, by which it is found there.
+    """
+
     mode: int
-    size: int
     mtime_ns: int
     atime_ns: int
-    key: str
-    offset: int
-    stored: int
-    sha256: str
+    sha256: bytes
 
     def encode(self) -> bytes:
         """As it is written."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return _FORM.pack(_FORM_NUMBER, self.mode, self.mtime_ns, self.atime_ns, self.sha256)
+
+
+def decode(data: bytes) -> Mark:
+    """The mark that was encoded.
+
+    Raises:
+        ConflictError: it is none.
+    """
+    if len(data) != _FORM.size or data[0] != _FORM_NUMBER:
+        raise ConflictError("its mark of a stub is malformed")
+    return Mark(*_FORM.unpack(data)[1:])
 
 
 def mark_of(status: os.stat_result, known: Archived) -> Mark:
     """The mark that a file is to get."""
-    return Mark(
-        version=known.version_id,
-        mode=stat.S_IMODE(status.st_mode),
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        atime_ns=status.st_atime_ns,
-        key=known.key,
-        offset=known.offset_bytes,
-        stored=known.stored_bytes,
-        sha256=known.sha256.hex(),
-    )
+    mode = stat.S_IMODE(status.st_mode)
+    return Mark(mode, status.st_mtime_ns, status.st_atime_ns, known.sha256)
 
 
 def read(descriptor: int) -> Mark | None:
@@ -61,55 +67,95 @@ def read(descriptor: int) -> Mark | None:
         ConflictError: the mark is malformed.
     """
     try:
-        return Mark(**json.loads(os.getxattr(descriptor, _name())))
+        with _shown(descriptor):
+            return decode(os.getxattr(descriptor, _name()))
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
         return None
-    except (ValueError, TypeError) as error:
-        raise ConflictError("its mark of a stub is malformed") from error
 
 
-def set_mark(descriptor: int, mark: Mark, *, hide: bool) -> None:
-    """Mark a file that is about to become a stub, and take its permissions away."""
+@contextmanager
+def _shown(descriptor: int) -> Iterator[None]:
+    """A block in which an own stub has permissions: without, only root reads its attributes."""
+    is_hidden = os.geteuid() != 0 and stat.S_IMODE(os.fstat(descriptor).st_mode) == 0
+    if is_hidden:
+        os.fchmod(descriptor, 0o600)
+    try:
+        yield
+    finally:
+        if is_hidden:
+            os.fchmod(descriptor, 0)
+
+
+def open_hidden(root: int, path: bytes, flags: int) -> int:
+    """Open an own file that has no permissions, as stubs have none, without being root.
+
+    Raises:
+        OSError: it is something else.
+    """
+    pinned = kernel.open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(pinned)
+        is_hidden = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0
+        if not is_hidden or status.st_uid != os.geteuid():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        place = f"/proc/self/fd/{pinned}"
+        os.chmod(place, 0o600)
+        try:
+            return os.open(place, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
+        finally:
+            os.chmod(place, 0)
+    finally:
+        os.close(pinned)
+
+
+def set_mark(descriptor: int, mark: Mark) -> None:
+    """Mark a file that is about to become a stub; it is not on disk before a sync."""
     os.setxattr(descriptor, _name(), mark.encode())
-    # The mode is in the mark, and must be on disk with it before it is gone.
-    os.fsync(descriptor)
-    if hide:
-        os.fchmod(descriptor, 0)
-        os.fsync(descriptor)
 
 
-def remove_mark(descriptor: int, mark: Mark) -> None:
-    """Give a complete file its times and permissions again; may be repeated."""
-    os.utime(descriptor, ns=(mark.atime_ns, mark.mtime_ns))
-    unmark(descriptor, mark)
+def reveal(descriptor: int, mark: Mark) -> None:
+    """Give a file its permissions again; may be repeated."""
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mark.mode:
+        os.fchmod(descriptor, mark.mode)
+
+
+def remove_mark(descriptor: int) -> None:
+    """It is an ordinary file from now on; may be repeated.
+
+    Raises:
+        OSError: it still has its mark.
+    """
+    try:
+        with _shown(descriptor):
+            os.removexattr(descriptor, _name())
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
 
 
 def unmark(descriptor: int, mark: Mark) -> None:
-    """Give a complete file its permissions again; may be repeated."""
-    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mark.mode:
-        os.fchmod(descriptor, mark.mode)
+    """Make an ordinary file of one whose content is complete; on disk when this returns."""
+    reveal(descriptor, mark)
     os.fsync(descriptor)
-    for name in STUB_XATTRS:
-        with suppress(OSError):
-            os.removexattr(descriptor, name)
+    remove_mark(descriptor)
     os.fsync(descriptor)
 
 
 def empty(descriptor: int, mark: Mark) -> None:
-    """Free the blocks; size, times and attributes stay. May be repeated.
+    """Free the blocks; size, times and attributes stay. May be repeated; a sync is to follow.
 
     Raises:
         OSError: the file system cannot do it.
     """
     capability = capability_of(descriptor)
-    if mark.size:
+    size_bytes = os.fstat(descriptor).st_size
+    if size_bytes:
         mode = kernel.PUNCH_HOLE | kernel.KEEP_SIZE
         # Whole blocks, so that the last one goes too.
-        kernel.fallocate(descriptor, mode, 0, -(-mark.size // (1 << 16)) * (1 << 16))
+        kernel.fallocate(descriptor, mode, 0, -(-size_bytes // (1 << 16)) * (1 << 16))
     restore(descriptor, mark, capability)
-    os.fsync(descriptor)
 
 
 def _name() -> bytes:

@@ -3,68 +3,77 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiering.root import ManagedRoot, Report
 
 
-@dataclass(frozen=True)
-class Found:
-    """An entry of a directory, or a path that was asked for."""
+class Found(NamedTuple):
+    """An entry of a directory, or a path that was asked for, and the number of its inode then."""
 
     path: bytes
     is_file: bool
+    inode: int
 
 
-def walk(root: ManagedRoot, paths: Iterable[bytes], report: Report) -> Iterator[Found]:
+def walk(
+    root: ManagedRoot, paths: Iterable[bytes], report: Report, *, recursive: bool = True
+) -> Iterator[Found]:
     """Everything at and below the paths; directories after all that is in them.
 
-    What cannot be listed is noted in the report. Other file systems are not entered.
+    What cannot be listed is noted in the report, and so are directories unless `recursive`. Other
+    file systems are not entered.
     """
     for path in paths:
         try:
             descriptor = root.open(path, os.O_PATH | os.O_NOFOLLOW)
-            mode = os.fstat(descriptor).st_mode
+            status = os.fstat(descriptor)
             os.close(descriptor)
         except OSError as error:
             report.fail(path, error)
             continue
-        yield from _below(root, path, mode, report)
+        if stat.S_ISDIR(status.st_mode) and not recursive:
+            report.fail(path, "it is a directory; say -R for all that is below it")
+            continue
+        yield from _below(root, path, status, report)
 
 
-def _below(root: ManagedRoot, path: bytes, mode: int, report: Report) -> Iterator[Found]:
-    if not stat.S_ISDIR(mode):
-        yield Found(path, stat.S_ISREG(mode))
+def _below(
+    root: ManagedRoot, path: bytes, status: os.stat_result, report: Report
+) -> Iterator[Found]:
+    if not stat.S_ISDIR(status.st_mode):
+        yield Found(path, stat.S_ISREG(status.st_mode), status.st_ino)
         return
     # A stack and no recursion: a tree may be deeper than Python calls itself. The second visit
     # of a directory comes after its contents.
-    stack = [(path, False)]
+    stack = [(path, status.st_ino, False)]
     while stack:
-        directory, is_listed = stack.pop()
+        directory, number, is_listed = stack.pop()
         if is_listed:
-            yield Found(directory, False)
+            yield Found(directory, False, number)
             continue
-        stack.append((directory, True))
+        stack.append((directory, number, True))
         try:
             names = _list(root, directory)
         except OSError as error:
             report.fail(directory, error)
             continue
-        for name, is_directory, is_file in names:
+        for name, inode, is_directory, is_file in names:
             below = name if directory == b"." else directory + b"/" + name
             if is_directory:
-                stack.append((below, False))
+                stack.append((below, inode, False))
             else:
-                yield Found(below, is_file)
+                yield Found(below, is_file, inode)
 
 
-def _list(root: ManagedRoot, directory: bytes) -> list[tuple[bytes, bool, bool]]:
+def _list(root: ManagedRoot, directory: bytes) -> list[tuple[bytes, int, bool, bool]]:
     descriptor = root.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(descriptor) as entries:
             return sorted(
                 (
                     os.fsencode(entry.name),
+                    entry.inode(),
                     entry.is_dir(follow_symlinks=False),
                     entry.is_file(follow_symlinks=False),
                 )

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tiering.archive import acl, pax
 from tiering.archive.pax import Header
@@ -18,6 +19,8 @@ _EXTENDED = b"x"
 _XATTR = b"SCHILY.xattr."
 _ACL_XATTRS = {keyword: name for name, keyword in acl.KEYWORDS.items()}
 _NOTE = b"datamgr "
+# json.dumps would make an encoder for each call.
+_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
 Extent = tuple[int, int]  # offset and length in bytes
 
@@ -84,7 +87,7 @@ def encode(entry: Entry) -> bytes:
         else:
             records[_XATTR + _escaped(keyword)] = value
     if entry.note:
-        records[b"comment"] = _NOTE + json.dumps(entry.note, separators=(",", ":")).encode()
+        records[b"comment"] = _NOTE + _JSON(entry.note).encode()
     body = pax.encode_records(records)
     header = Header(
         name=name if name.isascii() and len(name) <= 100 else b"long-name",
@@ -99,8 +102,13 @@ def encode(entry: Entry) -> bytes:
         group=entry.group,
         device=entry.device,
     )
-    extended = Header(name=b"PaxHeaders/member", type=_EXTENDED, size=len(body), mode=0o600)
-    return extended.encode() + pax.padded(body) + header.encode()
+    return _announcement(len(body)) + pax.padded(body) + header.encode()
+
+
+@lru_cache(maxsize=1000)
+def _announcement(size: int) -> bytes:
+    """The block in front of so many bytes of PAX records."""
+    return Header(name=b"PaxHeaders/member", type=_EXTENDED, size=size, mode=0o600).encode()
 
 
 def is_extended(header: Header) -> bool:

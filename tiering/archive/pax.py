@@ -3,6 +3,8 @@
 Source: POSIX.1-2017, pax, "pax Interchange Format" and "ustar Interchange Format".
 """
 
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,26 +35,29 @@ class Header:
 
     def encode(self) -> bytes:
         """The block with its checksum."""
-        block = bytearray(BLOCK)
-        for start, width, value in (
-            (0, 100, self.name[:100]),
-            (100, 8, _octal(self.mode, 7)),
-            (108, 8, _octal(self.uid, 7)),
-            (116, 8, _octal(self.gid, 7)),
-            (124, 12, _octal(self.size, 11)),
-            (136, 12, _octal(self.mtime_s, 11)),
-            (148, 8, b" " * 8),
-            (156, 1, self.type),
-            (157, 100, self.link[:100]),
-            (257, 8, b"ustar\x0000"),
-            (265, 32, self.user[:31]),
-            (297, 32, self.group[:31]),
-            (329, 8, _octal(self.device[0], 7)),
-            (337, 8, _octal(self.device[1], 7)),
-        ):
-            block[start : start + min(width, len(value))] = value[:width]
-        block[148:156] = b"%06o\0 " % sum(block)
-        return bytes(block)
+        fields = (
+            self.name[:100],
+            _octal(self.mode, 7),
+            _octal(self.uid, 7),
+            _octal(self.gid, 7),
+            _octal(self.size, 11),
+            _octal(self.mtime_s, 11),
+        )
+        rest = (
+            self.type,
+            self.link[:100],
+            b"ustar\x0000",
+            self.user[:31],
+            self.group[:31],
+            _octal(self.device[0], 7),
+            _octal(self.device[1], 7),
+        )
+        block = _BLOCK.pack(*fields, b" " * 8, *rest)
+        return b"%s%06o\0 %s" % (block[:148], _sum(block), block[156:])
+
+
+# name, mode, uid, gid, size, mtime, checksum, type, link, magic, user, group, device
+_BLOCK = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s167x")
 
 
 def decode(block: bytes) -> Header | None:
@@ -67,7 +72,7 @@ def decode(block: bytes) -> Header | None:
         return None
     try:
         expected = int(block[148:156].rstrip(b"\0 "), 8)
-        if sum(block) - sum(block[148:156]) + 8 * ord(" ") != expected:
+        if _sum(block) - sum(block[148:156]) + 8 * ord(" ") != expected:
             raise DamagedError("a header has a wrong checksum")
         return Header(
             name=_text(block, 0, 100),
@@ -154,6 +159,15 @@ def decode_time(text: bytes) -> int:
     except ValueError as error:
         raise DamagedError(f"{text!r} is no time") from error
     return -size_ns if text.startswith(b"-") else size_ns
+
+
+def _sum(block: bytes) -> int:
+    """The sum of the bytes of a block, in two calls instead of one for each byte.
+
+    The lower half of Adler-32 is the sum of bytes plus one, modulo 65521: more than 256 can reach.
+    """
+    half = BLOCK // 2
+    return (zlib.adler32(block[:half]) & 0xFFFF) + (zlib.adler32(block[half:]) & 0xFFFF) - 2
 
 
 def _octal(number: int, digits: int) -> bytes:

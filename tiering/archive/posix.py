@@ -1,14 +1,28 @@
 """A store that is a directory: a second disk, a mount of another host, a tape by LTFS."""
 
+import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiering.archive.store import CHUNK_BYTES, ArchiveError
+from tiering.archive import uncached
+from tiering.archive.store import CHUNK_BYTES, ArchiveError, Place, Store
+from tiering.archive.uncached import Following
 
 _UNFINISHED = ".tmp"
+_WRITE_BACK_BYTES = 32 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def start_write_back(descriptor: int, offset: int, length: int) -> None:
+    """Let the kernel begin to write a range; nothing is promised, and failures show at fsync.
+
+    Source: sync_file_range(2), SYNC_FILE_RANGE_WRITE.
+    """
+    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), 2)
 
 
 @dataclass(frozen=True)
@@ -16,6 +30,11 @@ class PosixStore:
     """One file an object, readable for the owner alone, renamed into place when complete."""
 
     folder: Path
+
+    @property
+    def copies(self) -> tuple[Store, ...]:
+        """As `Store.copies`."""
+        return (self,)
 
     def create(self, key: str) -> "PosixDraft":
         """As `Store.create`."""
@@ -28,13 +47,14 @@ class PosixStore:
             raise self._failed("write", key, error) from error
         return PosixDraft(self, key, descriptor)
 
-    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+    def read(self, key: str, offset: int, length: int, *, fresh: bool = False) -> Iterator[bytes]:
         """As `Store.read`."""
         try:
+            if fresh:
+                yield from uncached.read(self._path(key), offset, length)
+                return
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                # What comes from the page cache says nothing of the disk below.
-                os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
                 while length > 0:
                     data = os.pread(descriptor, min(length, CHUNK_BYTES), offset)
                     if not data:
@@ -72,6 +92,10 @@ class PosixStore:
             ) from error
         return (name for name in names if not name.endswith(_UNFINISHED))
 
+    def places(self, keys: Collection[str]) -> Mapping[str, Place]:
+        """As `Store.places`: disks read in any order."""
+        return {}
+
     def _path(self, key: str) -> Path:
         return self.folder / key
 
@@ -85,13 +109,36 @@ class PosixDraft:
     def __init__(self, store: PosixStore, key: str, descriptor: int) -> None:
         self._store, self._key, self._descriptor = store, key, descriptor
         self._is_open = True
+        self._written = self._on_its_way = 0
+        self._following: Following | None = None
+
+    def read_back(self) -> tuple[Iterator[bytes]]:
+        """As `Draft.read_back`."""
+        try:
+            self._following = Following(self._store.folder / (self._key + _UNFINISHED))
+        except OSError as error:
+            raise self._store._failed("read", self._key, error) from error
+        return (self._read_back(self._following),)
+
+    def _read_back(self, following: Following) -> Iterator[bytes]:
+        try:
+            yield from following
+        except OSError as error:
+            raise self._store._failed("read", self._key, error) from error
 
     def write(self, data: bytes) -> None:
         """As `Draft.write`."""
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                number = os.write(self._descriptor, rest)
+                rest, self._written = rest[number:], self._written + number
+            if self._written - self._on_its_way >= _WRITE_BACK_BYTES:
+                # So that the disk is not idle until the last byte, and fsync does not take long.
+                start, self._on_its_way = self._on_its_way, self._written
+                start_write_back(self._descriptor, start, self._written - start)
+                if self._following is not None:
+                    self._following.reached(self._written - self._written % CHUNK_BYTES)
         except OSError as error:
             raise self._store._failed("write", self._key, error) from error
 
@@ -100,6 +147,8 @@ class PosixDraft:
         folder = self._store.folder
         try:
             os.fsync(self._descriptor)
+            if self._following is not None:
+                self._following.reached(self._written)
             self._close()
             (folder / (self._key + _UNFINISHED)).rename(folder / self._key)
             _sync_directory(folder)
@@ -116,6 +165,8 @@ class PosixDraft:
 
     def _close(self) -> None:
         self._is_open = False
+        if self._following is not None:
+            self._following.end()
         os.close(self._descriptor)
 
 

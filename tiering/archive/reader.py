@@ -1,40 +1,60 @@
 """Reads containers: one after the other from the front, or a member from the middle."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import google_crc32c
+
+from tiering.archive import aside, pax
 from tiering.archive import entry as entries
-from tiering.archive import pax
+from tiering.archive.aside import Checksums
 from tiering.archive.entry import Entry
-from tiering.archive.store import DamagedError, Store
+from tiering.archive.store import ArchiveError, DamagedError, Store
 
 if TYPE_CHECKING:
     from tiering.archive.writer import Placed
 
+_SKIP_BYTES = 1 << 18  # reading on over this is cheaper than beginning again
+_AHEAD_BYTES = 4 << 20  # less is read before a thread has begun
 _MAP_LIMIT = 1 << 30  # bytes of the map of one sparse file: more is damage
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member as it was found. The payload has been read, and hashes to `sha256`."""
+    """A member as it was found. The payload has been read, and hashes to `sha256`.
+
+    `sums`: all checksums, where they were asked for.
+    """
 
     entry: Entry
     offset: int
     sha256: bytes
+    sums: Checksums | None = None
 
 
-def members(store: Store, key: str) -> Iterator[Member]:
+def members(store: Store, key: str, *, with_sums: bool = False) -> Iterator[Member]:
     """All members in their order, each after its payload was read; the list of them is the last.
+
+    `with_sums`: with all checksums of each.
 
     Raises:
         DamagedError: it is no tar file that this package has written, or it is cut off.
         ArchiveError: it cannot be read.
     """
     size = store.size(key)
-    with closing(_Stream(store.read(key, 0, size))) as stream:
+    chunks = store.read(key, 0, size, fresh=True)
+    if size > _AHEAD_BYTES:
+        chunks = aside.read_ahead(chunks)
+    yield from members_in(chunks, with_sums=with_sums)
+
+
+def members_in(chunks: Iterator[bytes], *, with_sums: bool = False) -> Iterator[Member]:
+    """The members of a container that is read elsewhere, as `members`."""
+    with closing(_Stream(chunks)) as stream:
         records: dict[bytes, bytes] = {}
         while (header := pax.decode(stream.take(pax.BLOCK))) is not None:
             if entries.is_extended(header):
@@ -45,7 +65,7 @@ def members(store: Store, key: str) -> Iterator[Member]:
             entry = entries.decode(records, header)
             stored = int(records.get(b"size", header.size))
             records = {}
-            yield _member(stream, entry, stored)
+            yield _member(stream, entry, stored, with_sums=with_sums)
 
 
 def compare(store: Store, key: str, written: Sequence["Placed"]) -> None:
@@ -55,9 +75,14 @@ def compare(store: Store, key: str, written: Sequence["Placed"]) -> None:
         DamagedError: they differ; the message names the first member that does.
         ArchiveError: it cannot be read.
     """
+    require_written(key, members(store, key), written)
+
+
+def require_written(key: str, found_members: Iterable[Member], written: Sequence["Placed"]) -> None:
+    """Be sure that the members of a container are what was written, as `compare`."""
     try:
         # One more is the list of members.
-        for number, member in enumerate(members(store, key)):
+        for number, member in enumerate(found_members):
             if number == len(written):
                 return
             expected = written[number]
@@ -69,19 +94,82 @@ def compare(store: Store, key: str, written: Sequence["Placed"]) -> None:
     raise DamagedError(f"the container {key} is damaged: members are missing")
 
 
-def payload(store: Store, key: str, offset: int, stored_bytes: int) -> Iterator[bytes]:
-    """The payload of one member, unverified: who uses it hashes it.
+class Members:
+    """Payloads of members, read on while the next one lies a little further in its container.
+
+    Leaving the block stops reading.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._key = ""
+        self._stream: _Stream | None = None
+        self._start = self._size = 0
+
+    def __enter__(self) -> "Members":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def payload(self, key: str, offset: int, stored_bytes: int) -> Iterator[bytes]:
+        """The payload of one member, unverified; take all of it before the next.
+
+        Raises:
+            DamagedError: the container is shorter than that.
+            ArchiveError: it cannot be read.
+        """
+        stream = self._stream
+        ahead = offset - self._start - stream.position if stream is not None else -1
+        if stream is None or key != self._key or not 0 <= ahead <= _SKIP_BYTES:
+            self._close()
+            if key != self._key:
+                self._size = self._store.size(key)
+            self._key, self._start, ahead = key, offset, 0
+            stream = _Stream(self._store.read(key, offset, max(0, self._size - offset)))
+            self._stream = stream
+        try:
+            stream.take(ahead)
+            yield from stream.pieces(stored_bytes)
+        except BaseException as error:
+            # Where the stream stands now nobody knows.
+            self._close()
+            if isinstance(error, DamagedError):
+                raise DamagedError(f"the container {key} is damaged: {error}") from error
+            raise
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+def first_good(copies: Iterable[C], work: Callable[[C], T]) -> T:
+    """Do a work with the first copy with which it succeeds.
 
     Raises:
-        DamagedError: the container is shorter than that.
-        ArchiveError: it cannot be read.
+        ArchiveError: with none; what the first said.
     """
-    left = stored_bytes
-    for data in store.read(key, offset, stored_bytes):
-        left -= len(data)
+    first: ArchiveError | None = None
+    for copy in copies:
+        try:
+            return work(copy)
+        except ArchiveError as error:
+            first = first or error
+    if first is None:
+        raise ValueError("there are no copies")
+    raise first
+
+
+def hashed(chunks: Iterator[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The same chunks, each of which was added to a checksum."""
+    for data in chunks:
+        digest.update(data)
         yield data
-    if left:
-        raise DamagedError(f"the container {key} is cut off")
 
 
 def content(chunks: Iterator[bytes], entry: Entry) -> Iterator[tuple[int, bytes]]:
@@ -107,13 +195,15 @@ def content(chunks: Iterator[bytes], entry: Entry) -> Iterator[tuple[int, bytes]
             position += len(data)
 
 
-def _member(stream: "_Stream", entry: Entry, stored: int) -> Member:
+def _member(stream: "_Stream", entry: Entry, stored: int, *, with_sums: bool) -> Member:
     offset = stream.position
-    digest = hashlib.sha256()
+    digest, adler, crc = hashlib.sha256(), 1, 0
     front = b""
     parsed: tuple[tuple[entries.Extent, ...], int] | None = None
     for data in stream.pieces(stored):
         digest.update(data)
+        if with_sums:
+            adler, crc = zlib.adler32(data, adler), int(google_crc32c.extend(crc, data))
         if entry.extents is not None and parsed is None and len(front) < _MAP_LIMIT:
             front += data
             parsed = entries.parse_sparse_map(front)
@@ -127,7 +217,9 @@ def _member(stream: "_Stream", entry: Entry, stored: int) -> Member:
     claimed = entry.note.get("sha256", digest.hexdigest())
     if claimed != digest.hexdigest():
         raise DamagedError(f"{entry.path!r} has a wrong checksum")
-    return Member(entry, offset, digest.digest())
+    sha256 = digest.digest()
+    sums = Checksums(sha256, adler, crc) if with_sums else None
+    return Member(entry, offset, sha256, sums)
 
 
 class _Stream:

@@ -1,6 +1,7 @@
 """What a store of containers can do, and the two ways in which it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from datamgr.errors import UnavailableError
@@ -16,6 +17,18 @@ class DamagedError(ArchiveError):
     """What the archive gave back is not what was written to it."""
 
 
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a store has an object, in the order in which it is best read.
+
+    `volume` is what has to be mounted; `position` on it is one number or several that count up, as
+    a tape mark and the bytes after it.
+    """
+
+    volume: str
+    position: tuple[int, ...]
+
+
 class Draft(Protocol):
     """An object that is being written; it does not exist until `commit`."""
 
@@ -24,6 +37,16 @@ class Draft(Protocol):
 
         Raises:
             ArchiveError: the store is full or does not answer.
+        """
+
+    def read_back(self) -> "tuple[Iterator[bytes] | None, ...]":
+        """What is going to be written, as the media of the copies give it back, for other threads.
+
+        To be asked for before the first `write`. It ends with `commit` or `abandon`. None for a
+        copy that can be read only when it is complete.
+
+        Raises:
+            ArchiveError: it cannot be read; also while it is read.
         """
 
     def commit(self) -> None:
@@ -38,7 +61,14 @@ class Draft(Protocol):
 
 
 class Store(Protocol):
-    """A flat collection of objects that are written once; keys are ASCII without slashes."""
+    """A flat collection of objects that are written once; keys are ASCII without slashes.
+
+    `copies`: the stores that each have every object; most have but themselves.
+    """
+
+    @property
+    def copies(self) -> "tuple[Store, ...]":
+        """All that are to have an object, in the order in which they are asked."""
 
     def create(self, key: str) -> Draft:
         """Begin an object.
@@ -47,8 +77,8 @@ class Store(Protocol):
             ArchiveError: there is one of this key, or the store does not answer.
         """
 
-    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
-        """The bytes of a range, past the caches where the store has some; fewer at the end.
+    def read(self, key: str, offset: int, length: int, *, fresh: bool = False) -> Iterator[bytes]:
+        """The bytes of a range, fewer at the end; `fresh`: as the medium has them, past all caches.
 
         Raises:
             ArchiveError: there is no such object, or it cannot be read.
@@ -70,3 +100,10 @@ class Store(Protocol):
 
     def keys(self) -> Iterator[str]:
         """The keys of all objects, sorted."""
+
+    def places(self, keys: Collection[str]) -> Mapping[str, Place]:
+        """Where objects are, as far as order matters and the store knows it; on disks nothing is.
+
+        Raises:
+            ArchiveError: it cannot be asked.
+        """

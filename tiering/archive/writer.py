@@ -8,17 +8,18 @@ import json
 import os
 import secrets
 import time
-import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 
+from tiering.archive import aside, pax, reader, zst
 from tiering.archive import entry as entries
-from tiering.archive import pax, reader
+from tiering.archive.aside import Checksums
 from tiering.archive.entry import Entry
-from tiering.archive.store import CHUNK_BYTES, Store
+from tiering.archive.store import CHUNK_BYTES, ArchiveError, DamagedError, Store
 
 MANIFEST_FOLDER = b".datamgr-archive"
 FORMAT = 1
@@ -26,7 +27,7 @@ FORMAT = 1
 _RECORD_BYTES = 20 * pax.BLOCK  # what tar programs fill up to
 _ABOUT = (
     "A plain tar file: `tar xf` restores it. One line of JSON a member, in their order; offset and "
-    "stored_bytes say where the payload is in this tar file, sha256 and adler32 are of the payload"
+    "stored_bytes say where the payload is in this tar file, the checksums are of the payload"
 )
 
 
@@ -36,29 +37,48 @@ class Placed:
 
     entry: Entry
     offset: int
-    sha256: bytes
-    adler32: int
+    sums: Checksums
+
+    @property
+    def sha256(self) -> bytes:
+        """The one that is compared."""
+        return self.sums.sha256
 
 
-def new_key() -> str:
-    """A name that sorts by time and is used once."""
-    return f"{time.time_ns() // 10**6:013d}-{secrets.token_hex(8)}.tar"
+def new_key(compress: str = "none") -> str:
+    """A name that sorts by time and is used once; `compress`: "none" or "zstd"."""
+    suffix = zst.SUFFIX if compress == "zstd" else ""
+    return f"{time.time_ns() // 10**6:013d}-{secrets.token_hex(8)}.tar{suffix}"
 
 
 class ContainerWriter:
     """A container in the making; leaving the block without `finish` leaves nothing behind.
 
-    Methods raise `ArchiveError` when the store does not take it.
+    Methods raise `ArchiveError` when the store does not take it. `of_many`: it is going to have so
+    many members that one checksum of all is read back faster than each member is looked at.
+    `follow`: read it back while it is written, so that `verify` waits only for the end.
     """
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(
+        self, store: Store, key: str, *, of_many: bool = True, follow: bool = False
+    ) -> None:
         self.key = key
         self.placed: list[Placed] = []
         self.position = 0
         self._store = store
         self._draft = store.create(key)
+        self._of_many = of_many
+        self._digest = hashlib.sha256()
         self._buffer: list[bytes] = []
         self._buffered = 0
+        self._back: list[_Back | None] = [None] * len(store.copies)
+        if follow:
+            try:
+                chunks = self._draft.read_back()
+            except ArchiveError:
+                self._draft.abandon()
+                raise
+            self._back = [None if c is None else aside.Work(partial(self._of, c)) for c in chunks]
 
     def __enter__(self) -> "ContainerWriter":
         return self
@@ -72,38 +92,40 @@ class ContainerWriter:
         self._draft.abandon()
 
     def add(self, entry: Entry, payload: bytes | Iterable[bytes] = b"") -> Placed:
-        """Append a member. The checksum of a payload of `bytes` is in its header as well.
+        """Append a member. The checksums of a payload of `bytes` are in its header as well.
 
         Raises:
             ValueError: the payload is not as long as the entry says.
         """
         if isinstance(payload, bytes):
-            digest = hashlib.sha256(payload)
+            sums = aside.checksums(payload)
             if entry.kind == "f":
-                entry = replace(entry, note={**entry.note, "sha256": digest.hexdigest()})
+                entry = replace(entry, note={**entry.note, **sums.note()})
             self._write(entries.encode(entry))
-            offset, length, adler = self.position, len(payload), zlib.adler32(payload)
+            offset, length = self.position, len(payload)
             self._write(payload)
         else:
-            digest, length, adler = hashlib.sha256(), 0, 1
             self._write(entries.encode(entry))
-            offset = self.position
-            for data in payload:
-                digest.update(data)
-                adler = zlib.adler32(data, adler)
-                length += len(data)
-                self._write(data)
+            offset, length = self.position, 0
+            beside = aside.Sums()
+            try:
+                for data in payload:
+                    beside.update(data)
+                    length += len(data)
+                    self._write(data)
+            finally:
+                sums = beside.finish()
         if length != entry.stored_bytes:
             raise ValueError(f"{entry.path!r} has {length} bytes instead of {entry.stored_bytes}")
         self._write(pax.padding(length))
-        placed = Placed(entry, offset, digest.digest(), adler)
+        placed = Placed(entry, offset, sums)
         self.placed.append(placed)
         return placed
 
     def finish(self) -> int:
         """Complete the container; says how many bytes it has. `verify` is still to be called."""
         manifest = b"".join(_lines(self.placed))
-        path = MANIFEST_FOLDER + b"/" + os.fsencode(self.key.removesuffix(".tar")) + b".jsonl"
+        path = MANIFEST_FOLDER + b"/" + os.fsencode(self.key.partition(".")[0]) + b".jsonl"
         size = len(manifest)
         entry = Entry(path, "f", 0o444, mtime_ns=time.time_ns(), size_bytes=size)
         self._write(entries.encode(entry) + pax.padded(manifest) + pax.END)
@@ -113,12 +135,29 @@ class ContainerWriter:
         return self.position
 
     def verify(self) -> None:
-        """Read all of it back and compare headers and checksums.
+        """Read all of it back, past the caches, and compare it.
 
         Raises:
-            DamagedError: it is not what was written.
+            DamagedError: it is not what was written; the message names the first member.
         """
-        reader.compare(self._store, self.key, self.placed)
+        for copy, back in zip(self._store.copies, self._back, strict=True):
+            if not self._of_many:
+                found = reader.members(copy, self.key) if back is None else _members(back)
+                reader.require_written(self.key, found, self.placed)
+                continue
+            # One checksum of everything takes a fraction of the time of looking at each header.
+            if back is None:
+                chunks = copy.read(self.key, 0, self.position, fresh=True)
+                given = self._of(aside.read_ahead(chunks))
+            else:
+                given = back.result()
+            if given != self._digest.digest():
+                reader.compare(copy, self.key, self.placed)
+                raise DamagedError(f"the container {self.key} is not what was written")
+
+    def _of(self, chunks: Iterator[bytes]) -> bytes | list[reader.Member]:
+        """What `verify` compares of what a copy gave back."""
+        return _sha256(chunks) if self._of_many else list(reader.members_in(chunks))
 
     def _write(self, data: bytes) -> None:
         self._buffer.append(data)
@@ -128,8 +167,27 @@ class ContainerWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._draft.write(b"".join(self._buffer))
+        data = b"".join(self._buffer)
+        if self._of_many:
+            self._digest.update(data)
+        self._draft.write(data)
         self._buffer, self._buffered = [], 0
+
+
+_Back = aside.Work[bytes | list[reader.Member]]
+
+
+def _members(back: _Back) -> Iterator[reader.Member]:
+    found = back.result()
+    if not isinstance(found, bytes):
+        yield from found
+
+
+def _sha256(chunks: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for data in chunks:
+        digest.update(data)
+    return digest.digest()
 
 
 def _lines(placed: list[Placed]) -> Iterator[bytes]:
@@ -146,9 +204,8 @@ def _lines(placed: list[Placed]) -> Iterator[bytes]:
                 "size_bytes": entry.size_bytes,
                 "offset": member.offset,
                 "stored_bytes": entry.stored_bytes,
-                "sha256": member.sha256.hex(),
-                "adler32": f"{member.adler32:08x}",
-                **{key: value for key, value in entry.note.items() if key != "sha256"},
+                **member.sums.note(),
+                **{k: v for k, v in entry.note.items() if k not in Checksums._fields},
             }
         )
 
