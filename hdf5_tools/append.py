@@ -1,4 +1,4 @@
-"""Growing datasets: one frame after the other at the speed of the disk, and safe to read meanwhile.
+"""Growing datasets: one frame after the other, nearly as fast as plain writes, read meanwhile.
 
 A frame is one element along the first axis. Frames are gathered into whole chunks, which go past
 HDF5's selection and filter code by direct chunk writes; the dataset grows in steps of many chunks,
@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamgr.errors import ConflictError, InvalidError
-from hdf5_tools.chunks import Array, Encoder, Pipeline, pipeline_of
+from hdf5_tools.chunks import Array, Encoder, Pipeline, Store, pipeline_of
 
 CHUNK_BYTES = 1 << 20
-STEP_CHUNKS = 64
 # On the dataset: the name of the one beside it that says how many frames count.
 COUNTER_ATTRIBUTE = "frames_written_in"
 
@@ -104,22 +103,21 @@ class Writer:
         flush_frames: int | None = None,
         flush_s: float | None = 1.0,
         threads: int = 2,
+        store: Store | None = None,
     ) -> None:
+        """`store`: what takes the chunks; by default the dataset does."""
         _check(dataset)
         pipeline = pipeline_of(dataset)
+        self._store = store_of(dataset) if store is None else store
         self._dataset = dataset
-        self._file = dataset.file
-        self._counter = self._file[dataset.attrs[COUNTER_ATTRIBUTE]]
         self._frame_shape = tuple(dataset.shape[1:])
         self._dtype = dataset.dtype
-        self._origin = (0,) * len(self._frame_shape)
-        self._capacity = int(dataset.chunks[0])
+        self._capacity = self._store.capacity
         self._flush_frames = flush_frames
         self._flush_s = flush_s
         self._pipeline = pipeline
         self._encoder = None if pipeline == Pipeline() else Encoder(pipeline, threads)
         self._written = frames_written(dataset)
-        self._extent = int(dataset.shape[0])
         self._stored = self._written // self._capacity  # whole chunks in the file
         self._buffer = np.zeros((self._capacity, *self._frame_shape), self._dtype)
         self._held = self._written % self._capacity
@@ -152,7 +150,7 @@ class Writer:
         self._require(array)
         if self._capacity == 1 and self._encoder is None:
             # The chunk is the frame: from where it lies into the file.
-            self._store(np.ascontiguousarray(array))
+            self._add(array if array.flags.c_contiguous else np.ascontiguousarray(array))
         else:
             self._buffer[self._held] = array
             self._held += 1
@@ -175,34 +173,32 @@ class Writer:
                 f"{str(self._frame_shape)[1:-1]}), not {array.shape}"
             )
         self._require(array)
+        is_direct = self._encoder is None and array.flags.c_contiguous
         at = 0
         while at < len(array):
             count = min(self._capacity - self._held, len(array) - at)
-            self._buffer[self._held : self._held + count] = array[at : at + count]
+            taken = array[at : at + count]
+            if is_direct and count == self._capacity:
+                self._add(taken)  # a whole chunk, from where it lies
+            else:
+                self._buffer[self._held : self._held + count] = taken
+                self._held += count
+                if self._held == self._capacity:
+                    self._hand_on()
             at += count
-            self._held += count
             self._written += count
             self._unflushed += count
-            if self._held == self._capacity:
-                self._hand_on()
         self._flush_if_due()
 
     def flush(self) -> None:
         """Put every frame into the file, and then count them for readers."""
         if self._encoder is not None:
             for encoded in self._encoder.drain():
-                self._store(encoded)
+                self._add(encoded)
         if self._held:
-            self._reach(self._written)
             # With what was in the buffer before, which nobody counts, behind the frames.
-            whole = self._pipeline.encode(self._buffer)
-            self._write(self._stored, whole)
-        # A file without SWMR is read only after all of it is written.
-        together = not self._file.swmr_mode
-        if not together:
-            self._dataset.flush()
-        self._counter[()] = self._written
-        (self._file if together else self._counter).flush()
+            self._store.write(self._stored, self._pipeline.encode(self._buffer))
+        self._store.publish(self._written)
         self._unflushed = 0
         self._flushed_s = time.monotonic()
 
@@ -213,9 +209,7 @@ class Writer:
         self._is_open = False
         try:
             self.flush()
-            if self._dataset.shape[0] != self._written:
-                self._dataset.resize(self._written, axis=0)
-                self._dataset.flush()
+            self._store.cut(self._written)
         finally:
             if self._encoder is not None:
                 self._encoder.close()
@@ -250,27 +244,26 @@ class Writer:
         """The buffer is a whole chunk."""
         self._held = 0
         if self._encoder is None:
-            self._store(self._buffer)
+            self._add(self._buffer)
             return
         full, self._buffer = self._buffer, np.zeros_like(self._buffer)
         for encoded in self._encoder.put(full):
-            self._store(encoded)
+            self._add(encoded)
 
-    def _store(self, encoded: bytes | Array) -> None:
+    def _add(self, encoded: bytes | Array) -> None:
         """Write the next whole chunk."""
-        self._reach((self._stored + 1) * self._capacity)
-        self._write(self._stored, encoded)
+        self._store.write(self._stored, encoded)
         self._stored += 1
 
-    def _write(self, chunk: int, encoded: bytes | Array) -> None:
-        self._dataset.id.write_direct_chunk((chunk * self._capacity, *self._origin), encoded)
 
-    def _reach(self, frames: int) -> None:
-        """Let the dataset have at least so many frames; in steps, for each one costs a look-up."""
-        if frames > self._extent:
-            step = STEP_CHUNKS * self._capacity
-            self._extent = -(-frames // step) * step
-            self._dataset.resize(self._extent, axis=0)
+def store_of(dataset: h5py.Dataset) -> Store:
+    """What takes the chunks of a dataset.
+
+    Raises:
+        InvalidError: it does not grow along its first axis by chunks of whole frames.
+    """
+    _check(dataset)
+    return Store(dataset, dataset.file[dataset.attrs[COUNTER_ATTRIBUTE]])
 
 
 def _check(dataset: h5py.Dataset) -> None:

@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import click
 from datamgr import display, units
 from datamgr.cli import options, output, progress
 from datamgr.errors import DatamgrError
-from hdf5_tools.harvest.records import Form, Value
+from hdf5_tools.harvest.records import Value
 from hdf5_tools.harvest.sandbox import Sandbox
-from hdf5_tools.index import update
-from hdf5_tools.index.index import Hit, Index
+from hdf5_tools.index import rows as rows_of
+from hdf5_tools.index import scanned, update
+from hdf5_tools.index.index import Index
 
 _INDEX = click.Path(path_type=Path)
-_SHOWN_VALUES = 8
 
 
 @click.command()
@@ -28,14 +29,19 @@ _SHOWN_VALUES = 8
               help="Read only files that are new or changed.")  # fmt: skip
 @click.option("--name", "patterns", multiple=True, metavar="GLOB",
               help=f"Which files below directories [{' '.join(update.PATTERNS)}].")  # fmt: skip
+@click.option("--from-scan", "filesystem", metavar="FS",
+              help="Take file names from the newest scan of FS, without walking.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Default one a core.")
 @options.as_json
-def index(
+@click.pass_context
+def index(  # noqa: PLR0913
+    ctx: click.Context,
     *,
     paths: tuple[bytes, ...],
     folder: Path,
     only_changed: bool,
     patterns: tuple[str, ...],
+    filesystem: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -45,10 +51,19 @@ def index(
     and do not stop the others. Files of the index that are gone from below PATH are taken out.
     Searches go on meanwhile; killed, the index stays as it was.
 
+    With --from-scan, files that came after the scan are found by the next one; it shows you what
+    you may list.
+
     \b
     datamgr hdf5 index /data/beamline --into beamline.index
     datamgr hdf5 index /data/beamline --into beamline.index --update
+    datamgr hdf5 index /data/beamline --into beamline.index --update --from-scan data
     """
+    listed = None
+    if filesystem is not None:
+        chosen, before = filesystem, options.global_options(ctx)
+        absolute = [os.path.abspath(path) for path in paths]
+        listed = chain.from_iterable(scanned.files(path, chosen, before) for path in absolute)
     with progress.progress_line() as show:
 
         def on_progress(done: update.Done) -> None:
@@ -57,7 +72,7 @@ def index(
         done = update.update(
             folder, paths, only_changed=only_changed,
             patterns=[p.lower() for p in patterns] or update.PATTERNS,
-            workers=workers or len(os.sched_getaffinity(0)), on_progress=on_progress,
+            listed=listed, workers=workers or len(os.sched_getaffinity(0)), on_progress=on_progress,
         )  # fmt: skip
     failures = list(Index.open(folder).failures())
     rows = [{"path": path, "reason": display.printable(reason)} for path, reason in failures]
@@ -104,6 +119,7 @@ def search(  # noqa: PLR0913
 
     \b
     exposure_s > 0.5                 numbers: = != < <= > >=
+    exposure > 500 ms                in the unit that NAME_units or units of the object says
     sample = "MgFe*"                 texts; * stands for anything, \\* for a star
     sample ~ "*mgfe*"                the same, whatever the case of its letters
     sample in ("a", "b*")            any of
@@ -128,7 +144,7 @@ def search(  # noqa: PLR0913
         return
     if as_json:
         head = {"index": bytes(folder), "query": query, "matches": len(hits)}
-        output.emit_stream("hdf5.search", (_row(hit) for hit in found), **head)
+        output.emit_stream("hdf5.search", (rows_of.of_hit(hit) for hit in found), **head)
         return
     columns = [output.path("file", "file"), output.path("path", "object")]
     columns += [output.text("kind", "kind"), output.text("form", "type and shape")]
@@ -136,7 +152,7 @@ def search(  # noqa: PLR0913
     rows = []
     for hit in found:
         values = {os.fsdecode(n): _text(v) for n, v in hit.attributes.items()}
-        form = _form(hit.form) if hit.kind else ""
+        form = rows_of.form(hit.form) if hit.kind else ""
         rows.append({"file": hit.file, "path": hit.path, "kind": hit.kind.name.lower(),
                      "form": form, **values})  # fmt: skip
     if as_csv:
@@ -153,14 +169,7 @@ def search(  # noqa: PLR0913
 def attributes(*, folder: Path, as_json: bool) -> None:
     """List the names of attributes: how many, from which to which number, how many texts."""
     opened = Index.open(folder)
-    rows = [
-        {
-            "name": display.printable(s.name), "attributes": s.attributes, "smallest": s.smallest,
-            "largest": s.largest, "texts": s.texts,
-            "example": None if s.example is None else display.printable(s.example),
-        }
-        for s in opened.names()
-    ]  # fmt: skip
+    rows = [rows_of.of_name(summary) for summary in opened.names()]
     if as_json:
         output.emit("hdf5.attributes", rows, index=bytes(folder), **opened.totals())
         return
@@ -190,11 +199,11 @@ def show(*, file: bytes, as_json: bool) -> None:
         raise DatamgrError(f"{display.printable(file)}: {record.reason}")
     rows: list[dict[str, Any]] = []
     for found in record.objects:
-        rows.append({"path": found.path, "attribute": None, "form": _form(found.form),
+        rows.append({"path": found.path, "attribute": None, "form": rows_of.form(found.form),
                      "values": []})  # fmt: skip
         rows += [
-            {"path": found.path, "attribute": display.printable(name), "form": _form(form),
-             "values": _json(values)}
+            {"path": found.path, "attribute": display.printable(name), "form": rows_of.form(form),
+             "values": rows_of.of_values(values)}
             for name, form, values in found.attributes
         ]  # fmt: skip
     if as_json:
@@ -204,40 +213,12 @@ def show(*, file: bytes, as_json: bool) -> None:
         if row["attribute"] is None:
             click.echo(f"{output.printable(row['path'])}  {row['form']}")
         else:
-            click.echo(f"    {row['attribute']} = {_shown(row['values'])}  ({row['form']})")
-
-
-def _row(hit: Hit) -> dict[str, Any]:
-    return {
-        "file": hit.file,
-        "path": hit.path,
-        "kind": hit.kind.name.lower(),
-        "dtype": hit.form[0],
-        "shape": None if hit.form[1] is None else list(hit.form[1]),
-        "attributes": {
-            display.printable(name): None if values is None else _json(values)
-            for name, values in hit.attributes.items()
-        },
-    }
-
-
-def _json(values: tuple[Value, ...]) -> list[Any]:
-    return [display.printable(v) if isinstance(v, bytes) else v for v in values]
+            click.echo(f"    {row['attribute']} = {rows_of.shown(row['values'])}  ({row['form']})")
 
 
 def _text(values: tuple[Value, ...] | None) -> str | None:
-    return None if values is None else _shown(_json(values))
-
-
-def _shown(values: list[Any]) -> str:
-    more = f", … {len(values)} in all" if len(values) > _SHOWN_VALUES else ""
-    return ", ".join(str(value) for value in values[:_SHOWN_VALUES]) + more
+    return None if values is None else rows_of.shown(rows_of.of_values(values))
 
 
 def _plain(value: bytes | str | None) -> str | None:
     return display.printable(value) if isinstance(value, bytes) else value
-
-
-def _form(form: Form) -> str:
-    kind, shape = form
-    return kind if shape is None or shape == () else f"{kind} ({', '.join(map(str, shape))})"

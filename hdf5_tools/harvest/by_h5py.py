@@ -1,10 +1,8 @@
-"""Harvest through h5py: the measure of what is right, and the way out for unusual files.
-
-HDF5 may crash or never end on a damaged file, so it is called in `sandbox` only.
-"""
+"""Harvest through h5py. HDF5 may crash or never end on a damaged file: call `sandbox` instead."""
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5a, h5o, h5r, h5t
 
-from hdf5_tools.harvest import names
 from hdf5_tools.harvest.records import (
     GROUP_FORM,
     MAX_VALUES,
@@ -30,6 +27,12 @@ Array = npt.NDArray[Any]
 _Part = tuple[bytes, str, list[Value]]
 
 
+@dataclass(frozen=True)
+class _File:
+    id: Any
+    paths: dict[int, bytes]  # of objects by their addresses, in the order in which they are met
+
+
 def harvest(path: Path | bytes | str) -> FileRecord:
     """Every object and attribute of a file.
 
@@ -38,10 +41,9 @@ def harvest(path: Path | bytes | str) -> FileRecord:
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            found = [b"."]
-            h5o.visit(file.id, found.append)
-            return FileRecord([_object(file, name) for name in found])
-    except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
+            opened = _File(file.id, _paths(file.id))
+            return FileRecord([_object(opened, path) for path in opened.paths.values()])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise Refused(_reason(error)) from error
 
 
@@ -53,9 +55,18 @@ def _reason(error: Exception) -> str:
     return f"HDF5 cannot read it: {said or type(error).__name__}"
 
 
-def _object(file: h5py.File, name: bytes) -> ObjectRecord:
-    opened = h5o.open(file.id, name)
-    path = b"/" if name == b"." else b"/" + name
+def _paths(root: Any) -> dict[int, bytes]:
+    paths = {h5o.get_info(root).addr: b"/"}
+
+    def add(name: bytes, info: Any) -> None:
+        paths[info.addr] = b"/" + name
+
+    h5o.visit(root, add, info=True)
+    return paths
+
+
+def _object(file: _File, path: bytes) -> ObjectRecord:
+    opened = h5o.open(file.id, path)
     if isinstance(opened, h5py.h5d.DatasetID):
         kind, form = Kind.DATASET, (type_name(opened.get_type()), _shape(opened.get_space()))
     elif isinstance(opened, h5t.TypeID):
@@ -70,17 +81,15 @@ def _object(file: h5py.File, name: bytes) -> ObjectRecord:
     return record
 
 
-def _attribute(file: h5py.File, opened: Any, name: bytes) -> Iterator[Attribute]:
+def _attribute(file: _File, opened: Any, name: bytes) -> Iterator[Attribute]:
     kind, shape = opened.get_type(), _shape(opened.get_space())
     text = type_name(kind)
-    if shape is None:
+    if shape is None or int(np.prod(shape, dtype=np.int64)) > MAX_VALUES:
         parts: list[_Part] = list(_flatten(file, kind, None))
-    elif int(np.prod(shape, dtype=np.int64)) > MAX_VALUES:
-        parts = list(_flatten(file, kind, None))
     else:
         try:
             values = np.empty(shape, opened.dtype)
-            opened.read(values, h5t.py_create(opened.dtype))
+            opened.read(values, _in_memory(kind, opened.dtype))
         except (TypeError, ValueError):
             yield name, (text, shape), ()  # a type without an equal in numpy
             return
@@ -89,44 +98,52 @@ def _attribute(file: h5py.File, opened: Any, name: bytes) -> Iterator[Attribute]
         yield name + suffix, (of, shape), tuple(leaves) if len(leaves) <= MAX_VALUES else ()
 
 
+def _in_memory(kind: Any, dtype: Any) -> Any:
+    """The type to read as; HDF5 converts bits and bytes to nothing else than what they are."""
+    return kind if isinstance(kind, h5t.TypeBitfieldID | h5t.TypeOpaqueID) else h5t.py_create(dtype)
+
+
 def _shape(space: Any) -> tuple[int, ...] | None:
     null = space.get_simple_extent_type() == h5py.h5s.NULL
     return None if null else tuple(space.shape)
 
 
 def type_name(kind: Any) -> str:  # noqa: PLR0911
-    """What a type is called."""
+    """What a type is called: without byte order or padding, which no user asks for."""
+    size = 8 * kind.get_size()
     match kind:
         case h5t.TypeBitfieldID():
-            return names.bitfield(kind.get_size())
+            return f"bitfield{size}"
         case h5t.TypeEnumID():
-            return names.BOOL if kind.dtype.kind == "b" else names.ENUM
+            return "bool" if kind.dtype.kind == "b" else "enum"
         case h5t.TypeIntegerID():
-            return names.integer(kind.get_size(), kind.get_sign() != h5t.SGN_NONE)
+            return f"uint{size}" if kind.get_sign() == h5t.SGN_NONE else f"int{size}"
         case h5t.TypeFloatID():
-            return names.floating(kind.get_size())
+            return f"float{size}"
         case h5t.TypeStringID():
-            return names.STRING
+            return "string"
         case h5t.TypeCompoundID():
-            fields = range(kind.get_nmembers())
-            return names.compound(
-                (kind.get_member_name(k), type_name(kind.get_member_type(k))) for k in fields
+            fields = (
+                f"{kind.get_member_name(k).decode(errors='replace')}: "
+                f"{type_name(kind.get_member_type(k))}"
+                for k in range(kind.get_nmembers())
             )
+            return f"compound{{{', '.join(fields)}}}"
         case h5t.TypeArrayID():
-            return names.array(type_name(kind.get_super()), kind.get_array_dims())
+            return f"{type_name(kind.get_super())}[{','.join(map(str, kind.get_array_dims()))}]"
         case h5t.TypeVlenID():
-            return names.sequence(type_name(kind.get_super()))
+            return f"vlen<{type_name(kind.get_super())}>"
         case h5t.TypeOpaqueID():
-            return names.OPAQUE
+            return "opaque"
         case h5t.TypeReferenceID():
-            return names.REFERENCE if kind.equal(h5t.STD_REF_OBJ) else names.REGION
+            return "reference" if kind.equal(h5t.STD_REF_OBJ) else "region"
         case h5t.TypeTimeID():
-            return names.TIME
+            return "time"
         case _:
-            return names.OTHER
+            return "other"
 
 
-def _flatten(file: h5py.File, kind: Any, values: Array | None) -> Iterator[_Part]:
+def _flatten(file: _File, kind: Any, values: Array | None) -> Iterator[_Part]:
     """The parts of values of one type: itself, then the fields of compounds."""
     text = type_name(kind)
     if isinstance(kind, h5t.TypeCompoundID):
@@ -137,16 +154,12 @@ def _flatten(file: h5py.File, kind: Any, values: Array | None) -> Iterator[_Part
             for suffix, inner, found in _flatten(file, member, of):
                 yield b"." + field + suffix, inner, found
         return
-    if isinstance(kind, h5t.TypeArrayID | h5t.TypeVlenID) and not _is_text(kind):
+    if isinstance(kind, h5t.TypeArrayID | h5t.TypeVlenID):
         base = kind.get_super()
         for suffix, inner, found in _flatten(file, base, _elements(kind, base, values)):
             yield suffix, inner if suffix else text, found
         return
     yield b"", text, [] if values is None else _leaves(file, kind, values)
-
-
-def _is_text(kind: Any) -> bool:
-    return isinstance(kind, h5t.TypeStringID)
 
 
 def _field(values: Array, number: int) -> Array:
@@ -163,11 +176,16 @@ def _elements(kind: Any, base: Any, values: Array | None) -> Array | None:
         rank = len(kind.get_array_dims())
         inner = values.shape[1 + rank :] if values.ndim > 1 + rank else ()
         return values.reshape((-1, *inner))
-    sequences = [each for each in values.reshape(-1) if each is not None and len(each)]
+    # Of numbers in the other byte order h5py leaves the bytes, and says that they are in this one.
+    sequences = [
+        each if each.dtype.hasobject else each.view(base.dtype)
+        for each in values.reshape(-1)
+        if each is not None and len(each)
+    ]
     return np.concatenate(sequences) if sequences else np.empty(0, base.dtype)
 
 
-def _leaves(file: h5py.File, kind: Any, values: Array) -> list[Value]:  # noqa: PLR0911
+def _leaves(file: _File, kind: Any, values: Array) -> list[Value]:  # noqa: PLR0911
     match kind:
         case h5t.TypeEnumID() if values.dtype.kind != "b":
             members = {
@@ -197,8 +215,11 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _referred(file: h5py.File, reference: Any) -> bytes:
+def _referred(file: _File, reference: Any) -> bytes:
+    """The path under which the object is listed; HDF5 would look for any of its names."""
+    if not reference:
+        return b""
     try:
-        return h5r.get_name(reference, file.id) or b"" if reference else b""
-    except (ValueError, RuntimeError):
+        return file.paths.get(h5o.get_info(h5r.dereference(reference, file.id)).addr, b"")
+    except (ValueError, RuntimeError, KeyError):
         return b""

@@ -1,4 +1,4 @@
-"""What is harvested from a file, whoever reads it: our parser of headers or h5py."""
+"""What is harvested from a file."""
 
 from dataclasses import dataclass, field
 from enum import IntEnum

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hdf5_tools.index.assemble import NUMBERS
-from hdf5_tools.index.columns import TEXT, Columns
+from hdf5_tools.index.columns import TEXT, Columns, coded, strings
+from hdf5_tools.index.places import joined
 from hdf5_tools.index.segment import Segment
 
 Array = npt.NDArray[Any]
@@ -33,29 +34,24 @@ def columns_of(segment: Segment) -> Columns:
         listed: arrays[f"{name}_value"][reference[column == code]]
         for code, (name, listed) in NUMBERS.items()
     }
-    failed = arrays["file_failed"][files]
-    reasons = _strings(arrays, "reason").take(pa.array(files))
+    texts = strings(*reversed(joined(arrays["text_bytes"], arrays["text_first"])))
     return Columns(
         file_path=_strings(arrays, "file").take(pa.array(files)),
-        file_reason=pa.array(
-            [r if f else None for r, f in zip(reasons.to_pylist(), failed, strict=True)],
-            pa.large_binary(),
-        ),
+        file_reason=_strings(arrays, "reason").take(pa.array(files)),
+        file_failed=arrays["file_failed"][files],
         file_stamp=arrays["file_stamp"].reshape(-1, 4)[files],
         object_file=file_number[arrays["object_file"][objects]],
-        object_path=_strings(arrays, "path").take(pa.array(arrays["object_path"][objects])),
+        object_path=_coded(arrays["object_path"][objects], _strings(arrays, "path")),
         object_kind=arrays["object_kind"][objects],
-        object_form=_strings(arrays, "form").take(pa.array(arrays["object_form"][objects])),
+        object_form=_coded(arrays["object_form"][objects], _strings(arrays, "form")),
         attribute_object=object_number[attribute_object[attributes]],
-        attribute_name=_strings(arrays, "name").take(
-            pa.array(arrays["attribute_name"][attributes])
-        ),
-        attribute_form=_strings(arrays, "attribute_form_text").take(
-            pa.array(arrays["attribute_form"][attributes])
+        attribute_name=_coded(arrays["attribute_name"][attributes], _strings(arrays, "name")),
+        attribute_form=_coded(
+            arrays["attribute_form"][attributes], _strings(arrays, "attribute_form_text")
         ),
         attribute_values=np.diff(arrays["value_first"])[attributes].astype(np.int32),
         value_column=column,
-        texts=_strings(arrays, "text").take(pa.array(reference[column == TEXT])),
+        texts=_coded(reference[column == TEXT], texts),
         **numbers,
     )
 
@@ -71,7 +67,13 @@ def _owners(first: Array) -> Array:
     return np.repeat(np.arange(len(first) - 1), np.diff(first))
 
 
+def _coded(numbers: Array, listed: pa.Array) -> pa.DictionaryArray:
+    """Only those that are still in use."""
+    used = np.zeros(len(listed), bool)
+    used[numbers] = True
+    kept = np.flatnonzero(used)
+    return coded(_renumbered(kept, len(listed))[numbers], listed.take(pa.array(kept)))
+
+
 def _strings(arrays: dict[str, Array], name: str) -> pa.Array:
-    first, letters = arrays[f"{name}_first"], arrays[f"{name}_bytes"]
-    buffers = [None, pa.py_buffer(first), pa.py_buffer(letters)]
-    return pa.Array.from_buffers(pa.large_binary(), len(first) - 1, buffers)
+    return strings(arrays[f"{name}_first"], arrays[f"{name}_bytes"])

@@ -50,8 +50,8 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> tuple[mmap.mmap, dict[str, Array]]:
-    """Map a file and its arrays, which cannot be written to.
+def read(path: Path) -> tuple[mmap.mmap, dict[str, int], dict[str, Array]]:
+    """Map a file; where each of its arrays begins; and the arrays, which cannot be written to.
 
     Raises:
         FileNotFoundError: it is not there (any more).
@@ -66,7 +66,13 @@ def read(path: Path) -> tuple[mmap.mmap, dict[str, Array]]:
     listed = mapped[begin : begin + length]
     if signature != _SIGNATURE or zlib.crc32(listed) != checksum:
         raise InvalidError(f"the segment {path} is damaged or not one; make the index again")
-    return mapped, {
-        name: np.frombuffer(mapped, dtype, count, offset)
-        for name, (offset, dtype, count) in json.loads(listed).items()
-    }
+    contents = json.loads(listed)
+    begins = {name: offset for name, (offset, _, _) in contents.items()}
+    return (
+        mapped,
+        begins,
+        {
+            name: np.frombuffer(mapped, dtype, count, offset)
+            for name, (offset, dtype, count) in contents.items()
+        },
+    )

@@ -1,8 +1,8 @@
 """Which objects of a segment a query means, or which files."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from decimal import Decimal
 from functools import reduce
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from datamgr.errors import InvalidError
 from hdf5_tools.harvest.records import Form, Kind
-from hdf5_tools.index.columns import DOUBLE, SINGLE
-from hdf5_tools.index.query import All, AnyOf, Compare, Has, Node, Not, Pattern
-from hdf5_tools.index.segment import NOTHING, Numbers, Segment, unique
+from hdf5_tools.index import quantities
+from hdf5_tools.index.conditions import All, AnyOf, Compare, Has, Node, Not, Pattern
+from hdf5_tools.index.segment import Segment
+from hdf5_tools.index.sets import ascending, common, either, unique, without
+from hdf5_tools.index.texts import NOTHING
 
 Array = npt.NDArray[Any]
 
@@ -27,12 +29,12 @@ class _Set:
 
     def __and__(self, other: "_Set") -> "_Set":
         if self.others and other.others:
-            return _Set(np.union1d(self.members, other.members), True)
+            return _Set(either(self.members, other.members), True)
         if self.others:
             return other & self
         if other.others:
-            return _Set(np.setdiff1d(self.members, other.members, assume_unique=True))
-        return _Set(np.intersect1d(self.members, other.members, assume_unique=True))
+            return _Set(without(self.members, other.members))
+        return _Set(common(self.members, other.members))
 
     def __invert__(self) -> "_Set":
         return _Set(self.members, not self.others)
@@ -40,8 +42,10 @@ class _Set:
 
 def objects(segment: Segment, node: Node) -> Array:
     """The objects of which the query holds, ascending."""
-    found = _evaluate(segment, node, of_files=False)
-    members = _all(segment.objects, found)
+    if isinstance(node, Compare):
+        members = _compared(segment, node)
+    else:
+        members = _all(segment.objects, _evaluate(segment, node, of_files=False))
     return members if segment.alive is None else members[segment.alive[members]]
 
 
@@ -57,14 +61,14 @@ def _all(count: int, found: _Set) -> Array:
     if not found.others:
         return found.members
     every = np.arange(count, dtype=np.int32)
-    others: Array = np.setdiff1d(every, found.members, assume_unique=True)
-    return others
+    return without(every, found.members)
 
 
 def _evaluate(segment: Segment, node: Node, of_files: bool) -> _Set:
     match node:
         case All((Compare() as low, Compare() as high)) if _is_range(segment, low, high):
-            members = _in_range(segment, low, high)
+            name = segment.name(low.name)
+            members = NOTHING if name is None else _numbered(segment, name, (low, high))
         case All(terms):
             return reduce(_Set.__and__, (_evaluate(segment, term, of_files) for term in terms))
         case AnyOf(terms):
@@ -73,38 +77,69 @@ def _evaluate(segment: Segment, node: Node, of_files: bool) -> _Set:
             return ~reduce(_Set.__and__, none)
         case Not(term):
             return ~_evaluate(segment, term, of_files)
-        case Has(name):
+        case Has(name, unit):
             number = segment.name(name)
             members = NOTHING if number is None else segment.having(number)
+            if unit is not None:
+                members = common(members, _in_unit(segment, name, unit))
         case Compare():
-            members = _field(segment, node) if node.is_field else _compared(segment, node)
+            members = _compared(segment, node)
     if of_files:
         if segment.alive is not None:
             members = members[segment.alive[members]]
-        members = np.unique(segment.arrays["object_file"][members])
+        members = unique(segment.arrays["object_file"][members])
     return _Set(members)
 
 
 def _compared(segment: Segment, node: Compare) -> Array:
-    number = segment.name(node.name)
-    if number is None:
+    if node.is_field:
+        return _field(segment, node)
+    name = segment.name(node.name)
+    if name is None:
         return NOTHING
     if isinstance(node.value, Pattern):
-        texts = segment.texts_of(number)
+        texts = segment.texts_of(name)
         if node.operator == "=":
-            return segment.objects_of_texts(np.sort(texts.matching(node.value)))
-        return segment.objects_of_texts(texts.compared(node.operator, node.value.parts[0]))
+            return texts.matching(node.value)
+        return texts.compared(node.operator, node.value.parts[0])
+    if node.unit is None:
+        return _numbered(segment, name, [node])
     found = []
-    for numbers in segment.numbers_of(number):
-        low, high = _run(numbers, node.operator, node.value)
-        found.append(numbers.objects[low:high])
-    return _joined(found)
-
-
-def _joined(found: list[Array]) -> Array:
-    if len(found) == 1:
-        return unique(found[0])
+    for unit, of in segment.units_of(node.name).items():
+        value = quantities.converted(node.value, node.unit, unit)
+        if value is not None:
+            fitting = _numbered(segment, name, [node._replace(value=value)])
+            found.append(common(fitting, of))
     return unique(np.concatenate(found)) if found else NOTHING
+
+
+def _in_unit(segment: Segment, name: bytes, unit: str) -> Array:
+    """The objects that say that this attribute is in a unit which this can be turned into."""
+    found = [
+        of
+        for other, of in segment.units_of(name).items()
+        if quantities.converted(Decimal(1), unit, other) is not None
+    ]
+    return unique(np.concatenate(found)) if found else NOTHING
+
+
+def _numbered(segment: Segment, name: int, bounds: Sequence[Compare]) -> Array:
+    """The objects with a number of this name that is within all bounds."""
+    found = []
+    for numbers in segment.numbers_of(name):
+        low, high = 0, len(numbers.values)
+        for bound in bounds:
+            begin, end = numbers.run(bound.operator, bound.value)  # type: ignore[arg-type]
+            low, high = max(low, begin), min(high, end)
+        if low < high:
+            found.append(numbers.objects[low:high])
+    if not found:
+        return NOTHING
+    is_equal = len(found) == 1 and len(bounds) == 1 and bounds[0].operator == "="
+    if is_equal and segment.is_single(name):
+        return found[0]  # those of one value are in order
+    joined = found[0] if len(found) == 1 else np.concatenate(found)
+    return ascending(joined) if segment.is_single(name) else unique(joined)
 
 
 def _is_range(segment: Segment, low: Compare, high: Compare) -> bool:
@@ -112,70 +147,12 @@ def _is_range(segment: Segment, low: Compare, high: Compare) -> bool:
 
     Not where objects have several numbers of this name: one may fulfil this, another that.
     """
-    if low.name != high.name or low.is_field or high.is_field:
+    if low.name != high.name or low.is_field or high.is_field or low.unit or high.unit:
         return False
     if isinstance(low.value, Pattern) or isinstance(high.value, Pattern):
         return False
     name = segment.name(low.name)
-    if name is None:
-        return False
-    numbers = segment.numbers_of(name)
-    return len(numbers) == 1 and segment.is_single(name)
-
-
-def _in_range(segment: Segment, low: Compare, high: Compare) -> Array:
-    name = segment.name(low.name)
-    assert name is not None  # noqa: S101  _is_range
-    [numbers] = segment.numbers_of(name)
-    assert isinstance(low.value, Fraction)  # noqa: S101
-    assert isinstance(high.value, Fraction)  # noqa: S101
-    first, last = _run(numbers, low.operator, low.value)
-    begin, end = _run(numbers, high.operator, high.value)
-    return unique(numbers.objects[max(first, begin) : max(0, min(last, end))])
-
-
-def _run(numbers: Numbers, operator: str, value: Fraction) -> tuple[int, int]:
-    """From where to where numbers are smaller, equal, …; NaN is neither."""
-    values, end = numbers.values, len(numbers.values)
-    if numbers.column in (SINGLE, DOUBLE):
-        end -= numbers.nans
-        # In the precision of what is stored: 0.1 is what was stored as 0.1.
-        bound: Any = np.float64(_double(value))
-        if abs(bound) <= np.finfo(values.dtype).max:
-            bound = values.dtype.type(bound)
-        low = int(np.searchsorted(values[:end], bound, "left"))
-        high = int(np.searchsorted(values[:end], bound, "right"))
-    else:
-        low = _whole(values, math.ceil(value))
-        high = _whole(values, math.floor(value) + 1)
-    match operator:
-        case "=":
-            return low, high
-        case "<":
-            return 0, low
-        case "<=":
-            return 0, high
-        case ">":
-            return high, end
-        case _:
-            return low, end
-
-
-def _double(value: Fraction) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _whole(values: Array, bound: int) -> int:
-    """How many are smaller than an integer of any size."""
-    limits = np.iinfo(values.dtype)
-    if bound <= limits.min:
-        return 0
-    if bound > limits.max:
-        return len(values)
-    return int(np.searchsorted(values, values.dtype.type(bound), "left"))
+    return name is not None and segment.is_single(name)
 
 
 def _field(segment: Segment, node: Compare) -> Array:
@@ -209,12 +186,12 @@ def _property(name: str, form: Form) -> bytes | int:
 
 def _holds(value: bytes | int, node: Compare) -> bool:
     wanted = node.value
-    if isinstance(value, int) != isinstance(wanted, Fraction):
+    if isinstance(value, int) != isinstance(wanted, Decimal):
         kind = "a number" if isinstance(value, int) else "a text in quotes"
         raise InvalidError(f"query: @{node.name.decode()} is compared with {kind}")
     if isinstance(wanted, Pattern):
         if node.operator == "=":
-            return wanted.regex().fullmatch(value) is not None  # type: ignore[arg-type]
+            return wanted.fits(value)  # type: ignore[arg-type]
         bound: Any = wanted.parts[0]
     else:
         bound = wanted

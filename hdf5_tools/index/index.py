@@ -57,11 +57,14 @@ class Hits:
             found += segment.paths_of(members)
         return found
 
-    def rows(self, attributes: tuple[bytes, ...] = (), limit: int | None = None) -> Iterator[Hit]:
-        """Each with the attributes that are named."""
+    def rows(
+        self, attributes: tuple[bytes, ...] = (), limit: int | None = None, skip: int = 0
+    ) -> Iterator[Hit]:
+        """Each with the attributes that are named; `limit` of them after the first `skip`."""
         left = len(self) if limit is None else limit
         for segment, members in self._found:
-            chosen = members[:left]
+            chosen = members[skip : skip + left]
+            skip = max(0, skip - len(members))
             places = segment.paths_of(chosen)
             for number, (file, path) in zip(chosen.tolist(), places, strict=True):
                 yield Hit(
@@ -71,7 +74,7 @@ class Hits:
                     segment.form_of(number),
                     {name: segment.values_of(number, name) for name in attributes},
                 )
-            left -= min(left, len(members))
+            left -= len(chosen)
 
     def table(self) -> pa.Table:
         """The paths as an Arrow table, `file` and `path`; `.to_pandas()` gives a frame."""
@@ -168,7 +171,7 @@ class Index:
                 texts += high - low
                 example = example or segment.texts[low]
             for numbers in segment.numbers_of(number):
-                values = numbers.values[: len(numbers.values) - numbers.nans]
+                values = numbers.values[: numbers.comparable]
                 if len(values):
                     bounds += [values[0].item(), values[-1].item()]
         smallest, largest = (min(bounds), max(bounds)) if bounds else (None, None)

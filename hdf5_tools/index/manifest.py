@@ -15,8 +15,8 @@ from pathlib import Path
 from datamgr import display
 from datamgr.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 
-FORMAT = 1
-_NAME = "manifest.json"
+FORMAT = 3
+NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Entry:
     """A segment. `dead`: the file that lists its files which no longer count, if any."""
 
     segment: str
-    dead: str | None
     files: int
     objects: int
     attributes: int
+    dead: str | None = None
+    dead_files: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def load(folder: Path) -> Manifest:
         InvalidError: it is of a format that this program does not know.
     """
     try:
-        body = json.loads((folder / _NAME).read_bytes())
+        body = json.loads((folder / NAME).read_bytes())
         if body["format"] != FORMAT:
             raise InvalidError(
                 f"the index {display.printable(folder)} has the format {body['format']}, this "
-                f"datamgr reads {FORMAT}"
+                f"datamgr reads {FORMAT}; remove it and make it again by `datamgr hdf5 index`"
             )
         return Manifest(tuple(Entry(**entry) for entry in body["entries"]), body["made"])
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -58,7 +59,7 @@ def load(folder: Path) -> Manifest:
             f"there is no index {display.printable(folder)}; make it by `datamgr hdf5 index`"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidError(f"{display.printable(folder / _NAME)} is damaged: {error}") from error
+        raise InvalidError(f"{display.printable(folder / NAME)} is damaged: {error}") from error
 
 
 def store(folder: Path, manifest: Manifest) -> None:
@@ -68,12 +69,12 @@ def store(folder: Path, manifest: Manifest) -> None:
         "made": manifest.made,
         "entries": [asdict(entry) for entry in manifest.entries],
     }
-    new = folder / f"{_NAME}.new"
+    new = folder / f"{NAME}.new"
     with new.open("w") as file:
         json.dump(body, file)
         file.flush()
         os.fsync(file.fileno())
-    new.replace(folder / _NAME)
+    new.replace(folder / NAME)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,7 +102,7 @@ def locked(folder: Path) -> Iterator[Manifest]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[Manifest]:
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / _NAME).exists() and any(not _is_ours(path) for path in folder.iterdir()):
+    if not (folder / NAME).exists() and any(not _is_ours(path) for path in folder.iterdir()):
         raise InvalidError(f"{display.printable(folder)} is not empty and holds no index")
     with (folder / "lock").open("a") as lock:
         try:
@@ -109,7 +110,7 @@ def _locked(folder: Path) -> Iterator[Manifest]:
         except BlockingIOError as error:
             shown = display.printable(folder)
             raise ConflictError(f"another process changes the index {shown}") from error
-        if (folder / _NAME).exists():
+        if (folder / NAME).exists():
             manifest = load(folder)
         else:
             manifest = Manifest()
@@ -133,4 +134,4 @@ def numbered(manifest: Manifest, suffix: str) -> tuple[Manifest, str]:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in ("lock", f"{_NAME}.new") or path.suffix in (".segment", ".dead")
+    return path.name in ("lock", f"{NAME}.new") or path.suffix in (".segment", ".dead")

@@ -3,14 +3,13 @@
 Killed at any time, an index has the segments that were published, whole.
 """
 
+import errno
 import os
-import queue
 import stat
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ import numpy as np
 from datamgr.errors import NotFoundError
 from hdf5_tools.harvest.records import FileRecord
 from hdf5_tools.harvest.sandbox import Sandbox
-from hdf5_tools.index import compact, container, manifest
+from hdf5_tools.index import compact, container, manifest, walk
 from hdf5_tools.index.assemble import assemble
-from hdf5_tools.index.columns import Builder, Columns, FileStamp
+from hdf5_tools.index.builder import Builder, FileStamp
+from hdf5_tools.index.columns import Columns
 from hdf5_tools.index.manifest import Entry, Manifest
 from hdf5_tools.index.segment import Segment
 
@@ -50,38 +50,56 @@ def update(
     *,
     only_changed: bool = False,
     patterns: Iterable[str] = PATTERNS,
+    listed: Iterable[bytes] | None = None,
     workers: int = 1,
     on_progress: Callable[[Done], None] = lambda done: None,
 ) -> Done:
     """Harvest the files below the paths; files of the index that are gone from there are taken out.
 
-    `only_changed`: files of the same device, inode, size and time are not read again.
+    `only_changed`: files of the same device, inode, size and time are not read again. `listed`:
+    absolute paths of what there is, instead of a walk. A path that does not exist is one that is
+    gone, or else, if the index has nothing below it, is named in `not_walked`.
 
     Raises:
-        NotFoundError: one of the paths does not exist.
+        NotFoundError: none of the paths exists, nor did before.
         ConflictError, InvalidError: the folder cannot be written as an index.
     """
     roots = [os.path.abspath(path) for path in paths]
-    for root in roots:
-        if not os.path.lexists(root):
-            raise NotFoundError(f"there is no {os.fsdecode(root)!r}")
+    missing = [root for root in roots if not os.path.lexists(root)]
+    if missing == roots and not (folder / manifest.NAME).exists():
+        raise NotFoundError(f"there is no {os.fsdecode(roots[0])!r}")
     done = Done()
-    with manifest.locked(folder) as listed:
-        known = _known(folder, listed)
+    with manifest.locked(folder) as entries:
+        known = _known(folder, entries)
+        unknown = [root for root in missing if not any(walk.is_below(p, {root}) for p in known)]
+        if unknown and unknown == roots:
+            raise NotFoundError(f"there is no {os.fsdecode(roots[0])!r}")
         seen: set[bytes] = set()
-        publisher = _Publisher(folder, listed, known)
-        changed = _changed(roots, tuple(patterns), known if only_changed else {}, seen, done)
-        for stamp, record in _harvested(changed, workers):
-            done.read += 1
-            done.failed += record.reason is not None
-            done.attributes += sum(len(found.attributes) for found in record.objects)
-            publisher.add(stamp, record)
-            on_progress(done)
-        unsure = [path for path, _ in done.not_walked]
-        gone = [path for path in known if path not in seen and _is_below(path, roots, unsure)]
+        publisher = _Publisher(folder, entries, known)
+        existing = [root for root in roots if root not in missing]
+        if listed is None:
+            found = walk.walk(existing, tuple(patterns), done.not_walked)
+        else:
+            found = walk.chosen(listed, existing, tuple(patterns))
+        changed = _changed(found, known if only_changed else {}, seen, done)
+        with ExitStack() as stack:
+            sandboxes = [stack.enter_context(Sandbox()) for _ in range(workers)]
+            for stamp, record in harvested(changed, sandboxes):
+                done.read += 1
+                done.failed += record.reason is not None
+                done.attributes += sum(len(found.attributes) for found in record.objects)
+                publisher.add(stamp, record)
+                on_progress(done)
+        within, unsure = set(roots), {path for path, _ in done.not_walked}
+        done.not_walked += [(root, os.strerror(errno.ENOENT)) for root in unknown]
+        gone = [
+            path
+            for path in known
+            if path not in seen and walk.is_below(path, within) and not walk.is_below(path, unsure)
+        ]
         done.removed = len(gone)
         publisher.publish(gone)
-        publisher.compact(_MOST_SEGMENTS)
+        publisher.compact()
     return done
 
 
@@ -89,7 +107,7 @@ def compact_index(folder: Path) -> None:
     """Put segments together and leave out what is dead."""
     manifest.load(folder)
     with manifest.locked(folder) as listed:
-        _Publisher(folder, listed, {}).compact(1)
+        _Publisher(folder, listed, {}).compact(everything=True)
 
 
 @dataclass(frozen=True)
@@ -118,17 +136,15 @@ def _open(folder: Path, entry: Entry) -> Segment:
 
 
 def _changed(
-    roots: list[bytes],
-    patterns: tuple[str, ...],
-    known: dict[bytes, _Known],
-    seen: set[bytes],
-    done: Done,
+    found: Iterator[bytes], known: dict[bytes, _Known], seen: set[bytes], done: Done
 ) -> Iterator[FileStamp]:
-    for path in _walk(roots, patterns, done):
+    for path in found:
         if path in seen:
             continue
         try:
             status = os.stat(path)
+        except FileNotFoundError:
+            continue  # gone since
         except OSError as error:
             done.not_walked.append((path, str(error.strerror)))
             continue
@@ -143,62 +159,28 @@ def _changed(
             yield stamp
 
 
-def _walk(roots: list[bytes], patterns: tuple[str, ...], done: Done) -> Iterator[bytes]:
-    """Files that are named, and below directories those that fit a pattern; links not followed."""
-
-    def failed(error: OSError) -> None:
-        done.not_walked.append((os.fsencode(error.filename), str(error.strerror)))
-
-    for root in roots:
-        if not os.path.isdir(root):
-            yield root
-            continue
-        for above, directories, files in os.walk(root, onerror=failed):
-            directories.sort()
-            for name in sorted(files):
-                path = os.path.join(above, name)
-                text = os.fsdecode(name).lower()
-                if any(fnmatchcase(text, p) for p in patterns) and not os.path.islink(path):
-                    yield path
-
-
-def _is_below(path: bytes, roots: list[bytes], unsure: list[bytes]) -> bool:
-    def within(folders: list[bytes]) -> bool:
-        return any(path == f or path.startswith(f.rstrip(b"/") + b"/") for f in folders)
-
-    return within(roots) and not within(unsure)
-
-
-def _harvested(stamps: Iterator[FileStamp], workers: int) -> Iterator[tuple[FileStamp, FileRecord]]:
-    """The records in the order of the files, several at a time."""
-    idle: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-    sandboxes = [Sandbox() for _ in range(workers)]
-    for sandbox in sandboxes:
-        idle.put(sandbox)
-    stopping = threading.Event()
-
-    def harvest(stamp: FileStamp) -> FileRecord:
-        sandbox = idle.get()
-        try:
-            return FileRecord([], "stopped") if stopping.is_set() else sandbox.harvest(stamp.path)
-        finally:
-            idle.put(sandbox)
-
-    pending: list[tuple[FileStamp, Future[FileRecord]]] = []
-    with ThreadPoolExecutor(workers, "harvest") as pool:
-        try:
-            for stamp in stamps:
-                pending.append((stamp, pool.submit(harvest, stamp)))
-                if len(pending) >= _AHEAD * workers:
-                    first, record = pending.pop(0)
-                    yield first, record.result()
-            for stamp, record in pending:
-                yield stamp, record.result()
-        finally:
-            stopping.set()
-            pool.shutdown(cancel_futures=True)
+def harvested(
+    stamps: Iterable[FileStamp], sandboxes: list[Sandbox]
+) -> Iterator[tuple[FileStamp, FileRecord]]:
+    """The records in the order of the files, each with several files under way."""
+    pending: deque[tuple[FileStamp, Sandbox]] = deque()
+    for stamp in stamps:
+        if len(sandboxes) > 1:
             for sandbox in sandboxes:
-                sandbox.close()
+                sandbox.collect()
+        # The one that has least to do.
+        chosen = min(sandboxes, key=lambda sandbox: sandbox.unanswered)
+        while len(pending) >= _AHEAD * len(sandboxes) or not chosen.has_room(stamp.path):
+            first, sandbox = pending.popleft()
+            yield first, sandbox.answer()
+        chosen.ask(stamp.path)
+        pending.append((stamp, chosen))
+    for first, sandbox in pending:
+        yield first, sandbox.answer()
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.attributes < SEGMENT_ATTRIBUTES // 2
 
 
 class _Publisher:
@@ -212,7 +194,7 @@ class _Publisher:
 
     def add(self, stamp: FileStamp, record: FileRecord) -> None:
         self._builder.add(stamp, record)
-        if len(self._builder.attribute_object) >= SEGMENT_ATTRIBUTES:
+        if self._builder.attributes >= SEGMENT_ATTRIBUTES:
             self.publish([])
 
     def publish(self, gone: list[bytes]) -> None:
@@ -234,16 +216,24 @@ class _Publisher:
         self._builder = Builder()
         self._store(listed)
 
-    def compact(self, most: int) -> None:
-        """Put small segments together until there are few, and large ones with much that is dead
-        too."""
+    def compact(self, *, everything: bool = False) -> None:
+        """Put small segments together when there are many, and clear those of mostly dead files.
+
+        `everything`: put all small ones together, and leave nothing dead.
+        """
         entries = self._listed.entries
-        if len(entries) <= most and all(entry.dead is None for entry in entries if most == 1):
+        if everything:
+            chosen = [entry for entry in entries if entry.dead_files or _is_small(entry)]
+            if len(chosen) == 1 and not chosen[0].dead_files:
+                return
+        else:
+            many = len(entries) > _MOST_SEGMENTS
+            chosen = [e for e in entries if 2 * e.dead_files > e.files or (many and _is_small(e))]
+        if not chosen:
             return
-        small = [e for e in entries if e.attributes < SEGMENT_ATTRIBUTES // 2 or e.dead is not None]
+        listed = replace(self._listed, entries=tuple(e for e in entries if e not in chosen))
         parts: list[Columns] = []
-        listed = replace(self._listed, entries=tuple(e for e in entries if e not in small))
-        for entry in small:
+        for entry in chosen:
             parts.append(compact.columns_of(_open(self._folder, entry)))
             if sum(part.attributes for part in parts) >= SEGMENT_ATTRIBUTES:
                 listed, parts = self._written(listed, Columns.concatenated(parts)), []
@@ -259,17 +249,16 @@ class _Publisher:
         with (self._folder / name).open("xb") as file:
             np.save(file, dead)
             os.fsync(file.fileno())
-        entries = [replace(e, dead=name) if e is entry else e for e in listed.entries]
-        return replace(listed, entries=tuple(entries))
+        now = replace(entry, dead=name, dead_files=len(dead))
+        return replace(listed, entries=tuple(now if e is entry else e for e in listed.entries))
 
     def _written(self, listed: Manifest, columns: Columns) -> Manifest:
         if not len(columns.file_path):
             return listed
         listed, name = manifest.numbered(listed, "segment")
         container.write(self._folder / name, assemble(columns))
-        entry = Entry(
-            name, None, len(columns.file_path), len(columns.object_file), columns.attributes
-        )
+        files, objects = len(columns.file_path), len(columns.object_file)
+        entry = Entry(name, files, objects, columns.attributes)
         return replace(listed, entries=(*listed.entries, entry))
 
     def _store(self, listed: Manifest) -> None:
