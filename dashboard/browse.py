@@ -2,19 +2,21 @@
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import orm
 
-from dashboard import browse_links, charts, choices, downloads, rendering
+from dashboard import browse_links, charts, choices, downloads, tiers
 from dashboard.choices import BASES, Basis
-from datamgr import identity, units
-from datamgr.api.deps import Name, ReadSession
+from dashboard.remembered import Kept
+from datamgr import display, identity, units
+from datamgr.api.deps import Account, Name, Page, ReadSession
 from datamgr.config import Settings
+from datamgr.identity import Caller
 from scanners import ages, browsing, find, places, queries, sorting
 from scanners.browsing import Sort
 from scanners.find import Question
@@ -29,12 +31,15 @@ FOUND_ROWS = 500
 SORTS = {"name": "name", "size": "size", "age": "age", "owner": "owner"}
 KINDS = {"l": "symbolic link", "p": "pipe", "s": "socket", "b": "device", "c": "device"}
 Words = Annotated[str, Query(max_length=1200, pattern=r"^[^\x00]*$")]
-Page = Annotated[int, Query(ge=1, le=100_000_000)]
+Number = Annotated[int, Query(ge=1, le=100_000_000)]
 
 
 @dataclass(frozen=True)
 class BrowseChoice(choices.Choice):
-    """Which directory is listed how; with one of `name`, `larger`, `older`, `owner`: searched."""
+    """Which directory is listed how; with one of `name`, `larger`, `older`, `owner`: searched.
+
+    `all`: with everything on the page ticked, for who has no script to do it.
+    """
 
     PAGE: ClassVar[str] = "/browse"
 
@@ -47,6 +52,7 @@ class BrowseChoice(choices.Choice):
     larger: str = ""
     older: str = ""
     owner: str = ""
+    all: bool = False
 
     @property
     def searches(self) -> bool:
@@ -59,19 +65,22 @@ class BrowseChoice(choices.Choice):
         return choices.decode_path(self.at)
 
 
-def _choice(  # noqa: PLR0913, PLR0917  one parameter for each choice
+async def _choice(  # noqa: PLR0913, PLR0917  one parameter for each choice
     at: Annotated[str, Query(max_length=50_000)],
     filesystem: Name = None,
     sort: Sort = "size",
     basis: Basis = "mtime",
-    number: Page = 1,
+    number: Number = 1,
     name: Words = "",
     larger: Words = "",
     older: Words = "",
     owner: Words = "",
+    all: bool = False,
 ) -> BrowseChoice:
-    words = (text.strip() for text in (name, larger, older, owner))
-    return BrowseChoice(at, filesystem or None, sort, basis, number, *words)
+    name, larger, older, owner = (text.strip() for text in (name, larger, older, owner))
+    return BrowseChoice(
+        at, filesystem or None, sort, basis, number, name, larger, older, owner, all
+    )
 
 
 Chosen = Annotated[BrowseChoice, Depends(_choice)]
@@ -79,20 +88,52 @@ Chosen = Annotated[BrowseChoice, Depends(_choice)]
 
 @router.get("/browse", response_class=HTMLResponse)
 def browse(
-    session: ReadSession, visible: Visible, request: Request, choice: Chosen
-) -> HTMLResponse:
+    session: ReadSession,
+    visible: Visible,
+    request: Request,
+    caller: Account,
+    page: Page,
+    kept: Kept,
+    choice: Chosen,
+) -> Response:
     """A directory, a page at a time, or what a search below it finds."""
     settings: Settings = request.app.state.settings
+
+    def make() -> HTMLResponse:
+        values = _values(session, settings, caller, visible, choice)
+        made = page("browse.html", values)
+        if values["managed"]:
+            # States of tiering are of now.
+            made.headers["Cache-Control"] = "no-store"
+        return made
+
+    return kept.page(make)
+
+
+def _values(
+    session: orm.Session,
+    settings: Settings,
+    caller: Caller,
+    visible: Visibility,
+    choice: BrowseChoice,
+) -> dict[str, Any]:
     top = queries.directory(session, visible, choice.path, choice.filesystem)
-    values = {
-        "choice": choice,
+    scan = next(row for row in queries.scans(session) if row["id"] == top["scan_id"])
+    values: dict[str, Any] = {
+        # Links lead to lists on which nothing is ticked.
+        "choice": replace(choice, all=False),
+        "all": choice.all,
         "sorts": SORTS,
         "bases": BASES,
         "top": top,
         "crumbs": _crumbs(session, visible, top),
+        "permissions": browse_links.permissions(
+            session, settings, caller, top["project"], top["path"]
+        ),
         "usage": choices.UsageChoice(project=top["project"]).url(),
-        "scan": next(row for row in queries.scans(session) if row["id"] == top["scan_id"]),
+        "scan": scan,
         "most": FOUND_ROWS,
+        "letters": tiers.LETTERS,
         "last": 1,
     }
     if choice.searches:
@@ -102,13 +143,15 @@ def browse(
         start = (choice.number - 1) * PAGE_ROWS
         window = slice(start, start + PAGE_ROWS)
         sort = (choice.sort, choice.basis)
-        found = browsing.listing(session, visible, top, sort, settings.scan_store_dir, window)
+        found = browsing.listing(session, visible, top, sort, settings, window)
         total = found.directories + found.files
         last = choices.pages_of(total, PAGE_ROWS, choice.number)[1]
         values |= {"total": total, "last": last, "listing": found}
         rows = found.rows
     _add_looks(rows, choice)
-    return HTMLResponse(rendering.page("browse.html", values | {"rows": rows}))
+    values["managed"] = tiers.add_states(session, settings, rows, scan["started_at"])
+    tiers.add_amounts(session, settings, rows)
+    return values | {"rows": rows}
 
 
 @router.get("/browse.csv")
@@ -122,9 +165,9 @@ def browse_csv(
     else:
         top = queries.directory(session, visible, choice.path, choice.filesystem)
         sort, window = (choice.sort, choice.basis), slice(0, downloads.MOST_ROWS)
-        rows = browsing.listing(session, visible, top, sort, settings.scan_store_dir, window).rows
+        rows = browsing.listing(session, visible, top, sort, settings, window).rows
         for row in rows:
-            row["path"] = choice.path.rstrip(b"/") + b"/" + row["name"]
+            row["path"] = _path(choice, row)
     return downloads.csv("files", downloads.ENTRIES, rows)
 
 
@@ -187,7 +230,11 @@ def _add_looks(rows: list[Row], choice: BrowseChoice) -> None:
         row["bar"] = charts.of_age(row["alloc_bytes"], biggest, row["age_s"])
         row["ls"] = stat.filemode(row["mode"])
         row["what"] = KINDS.get(row["kind"])
-        row["link"] = None
-        if row["kind"] == "d":
-            path = row.get("path") or choice.path.rstrip(b"/") + b"/" + row["name"]
-            row["link"] = browse_links.to(path)
+        row["path"] = _path(choice, row)
+        row["address"] = display.to_address(row["name"])
+        row["link"] = browse_links.to(row["path"]) if row["kind"] == "d" else None
+
+
+def _path(choice: BrowseChoice, row: Row) -> bytes:
+    path: bytes = choice.path.rstrip(b"/") + b"/" + row["name"]
+    return path

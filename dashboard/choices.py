@@ -1,11 +1,10 @@
 """What a reader chose to see, as an address that can be sent to a colleague."""
 
-import base64
-import binascii
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlencode
 
+from datamgr import display
 from datamgr.errors import InvalidError
 
 Basis = Literal["atime", "mtime", "ctime"]
@@ -26,25 +25,29 @@ class Choice:
 
         What is as it is by default is left out.
         """
-        wanted = replace(self, **changes)
+        wanted = vars(self) | changes
         query = {}
-        for field in fields(wanted):
-            value = getattr(wanted, field.name)
-            default = None if field.default is MISSING else field.default
+        for name, default in _defaults(self).items():
+            value = wanted[name]
             if value not in (None, "", default):
-                query[field.name] = str(value).lower() if isinstance(value, bool) else value
+                query[name] = str(value).lower() if isinstance(value, bool) else value
         text = urlencode(query)
         return (page or self.PAGE) + (f"?{text}" if text else "") + (fragment and f"#{fragment}")
 
     def hidden(self, *without: str) -> list[tuple[str, Any]]:
         """What a form hands on beside its own fields, which are named in `without`."""
-        shown = {field.name: getattr(self, field.name) for field in fields(self)}
-        defaults = {field.name: field.default for field in fields(self)}
         return [
             (name, str(value).lower() if isinstance(value, bool) else value)
-            for name, value in shown.items()
-            if name not in without and value not in (None, "", defaults[name])
+            for name, default in _defaults(self).items()
+            if name not in without and (value := getattr(self, name)) not in (None, "", default)
         ]
+
+
+def _defaults(choice: Choice) -> dict[str, Any]:
+    """The choices by name, with what they are by default; None for what has no default."""
+    return {
+        field.name: None if field.default is MISSING else field.default for field in fields(choice)
+    }
 
 
 @dataclass(frozen=True)
@@ -69,21 +72,16 @@ class UsageChoice(Choice):
     at: str = ""
 
 
-def encode_path(path: bytes) -> str:
-    """A path as it travels in an address: base64url without padding. Source: RFC 4648, 5."""
-    return base64.urlsafe_b64encode(path).decode("ascii").rstrip("=")
+encode_path = display.to_address
 
 
 def decode_path(text: str) -> bytes:
-    """The bytes of a path from an address.
+    """The bytes of an absolute path from an address.
 
     Raises:
         InvalidError: it is none that `encode_path` made.
     """
-    try:
-        path = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidError("the path in this address is no base64url; follow a link") from error
+    path = display.from_address(text)
     if not path.startswith(b"/") or b"\0" in path:
         raise InvalidError("the path in this address is not absolute; follow a link")
     return path

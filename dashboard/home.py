@@ -1,16 +1,17 @@
 """The first page: the projects that the reader may see, against their quotas."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import orm
 
-from dashboard import charts, choices, downloads, outlook, rendering
+from dashboard import charts, choices, downloads, outlook
+from dashboard.remembered import Kept
 from datamgr import db
-from datamgr.api.deps import ReadSession
+from datamgr.api.deps import Page, Pages, ReadSession
 from scanners import queries, record, weekly
 from scanners.queries import Row, Selection
 from scanners.routes import Visible
@@ -29,7 +30,7 @@ SORTS = {
 PAGE_ROWS = 25
 DETAIL_ROWS = 8
 Words = Annotated[str, Query(max_length=1200, pattern=r"^[^\x00]*$")]
-Page = Annotated[int, Query(ge=1, le=1_000_000)]
+Number = Annotated[int, Query(ge=1, le=1_000_000)]
 
 
 @dataclass(frozen=True)
@@ -44,30 +45,40 @@ class HomeChoice(choices.Choice):
     number: int = 1
 
 
+async def _choice(
+    find: Words = "", sort: Sort = "space", details: Words = "", number: Number = 1
+) -> HomeChoice:
+    return HomeChoice(find.strip(), sort, details, number)
+
+
+Chosen = Annotated[HomeChoice, Depends(_choice)]
+
+
 @router.get("/", response_class=HTMLResponse)
 def home(
-    session: ReadSession,
-    visible: Visible,
-    find: Words = "",
-    sort: Sort = "space",
-    details: Words = "",
-    number: Page = 1,
-) -> HTMLResponse:
+    session: ReadSession, visible: Visible, page: Page, kept: Kept, choice: Chosen
+) -> Response:
     """Projects against their quotas; `number` is the page of the list."""
+    return kept.page(lambda: _home(session, visible, page, choice))
+
+
+def _home(
+    session: orm.Session, visible: Visibility, page: Pages, choice: HomeChoice
+) -> HTMLResponse:
     scans = [row for row in queries.scans(session) if row["current"]]
     if not scans:
-        return HTMLResponse(rendering.page("empty.html", {}))
+        return page("empty.html", {})
     every = _projects(session, visible)
-    rows = _listed(every, find, sort)
-    number, last = choices.pages_of(len(rows), PAGE_ROWS, number)
-    choice = HomeChoice(find.strip(), sort, details, number)
+    rows = _listed(every, choice.find, choice.sort)
+    number, last = choices.pages_of(len(rows), PAGE_ROWS, choice.number)
+    choice = replace(choice, number=number)
     shown = rows[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
     _add_bars(shown, every)
     _add_outlooks(session, shown)
     for row in shown:
         row["link"] = choices.UsageChoice(row["filesystem"], row["project"]).url()
         row["key"] = f"{row['filesystem']}/{row['project']}"
-        row["owners"] = _owners(session, visible, row) if row["key"] == details else None
+        row["owners"] = _owners(session, visible, row) if row["key"] == choice.details else None
     values = {
         "choice": choice,
         "sorts": SORTS,
@@ -79,7 +90,7 @@ def home(
         "last": last,
         "first_row": (number - 1) * PAGE_ROWS + 1,
     }
-    return HTMLResponse(rendering.page("home.html", values))
+    return page("home.html", values)
 
 
 @router.get("/projects.csv")

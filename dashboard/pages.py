@@ -3,15 +3,17 @@
 from pathlib import PurePath
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
 
-from dashboard import browse, home, rendering, usage
+from dashboard import browse, home, operations, policy_routes, rendering, selection, usage
 from datamgr.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 router.include_router(home.router)
 router.include_router(usage.router)
 router.include_router(browse.router)
+router.include_router(selection.router)
+router.include_router(policy_routes.router)
+router.include_router(operations.router)
 
 
 @router.get("/static/{version}/{file}")
@@ -28,9 +30,3 @@ def static(version: str, file: str) -> Response:
     caching = "public, max-age=31536000, immutable" if newest else "no-cache"
     media_type = rendering.STATIC_TYPES[PurePath(file).suffix]
     return Response(content, media_type=media_type, headers={"Cache-Control": caching})
-
-
-def error_page(status: int, title: str, detail: str) -> HTMLResponse:
-    """What a reader sees instead of a page."""
-    values = {"status": status, "title": title, "detail": detail}
-    return HTMLResponse(rendering.page("error.html", values), status)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, resources
 from typing import Any
@@ -15,6 +16,31 @@ from scanners import ages
 
 Show = Callable[[Any], str]
 
+# Which have templates and static files of their own; names of files are used once.
+PACKAGES = ("dashboard", "pitoolbox", "tiering")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the site: where it begins, what it is called, which other addresses are its."""
+
+    address: str
+    words: str
+    others: tuple[str, ...] = ()
+    is_for_staff: bool = False
+
+    def holds(self, address: str) -> bool:
+        """Whether an address belongs to it."""
+        return address == self.address or address.startswith(self.others)
+
+
+SECTIONS = (
+    Section("/", "Usage", ("/usage", "/browse")),
+    Section("/perms", "Permissions", ("/perms/",)),
+    Section("/tiering", "Tiering", ("/tiering/",)),
+    Section("/hdf5", "HDF5"),
+    Section("/operations", "Operations", is_for_staff=True),
+)
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -25,11 +51,12 @@ def page(template: str, values: Mapping[str, Any]) -> str:
 
 @functools.cache
 def static_files() -> Mapping[str, bytes]:
-    """The contents of dashboard/static by name."""
-    folder = resources.files("dashboard") / "static"
+    """The contents of the folders `static` by name."""
     return {
         file.name: file.read_bytes()
-        for file in folder.iterdir()
+        for package in PACKAGES
+        if (resources.files(package) / "static").is_dir()
+        for file in (resources.files(package) / "static").iterdir()
         if file.name.endswith(tuple(STATIC_TYPES))
     }
 
@@ -46,7 +73,8 @@ def static_version() -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dashboard"),
+        # The pages of features stand in the frame of these.
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in PACKAGES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -61,11 +89,15 @@ def _environment() -> jinja2.Environment:
         "path": path,
         "percent": percent,
         "plain": display.printable,
+        "span": _unbroken(span),
         "signed_bytes": lambda value: _signed(value, units.format_bytes),
         "signed_count": lambda value: _signed(value, units.format_count),
         "time": units.format_time,
     }
     environment.globals |= {
+        "sections": lambda visitor: [
+            part for part in SECTIONS if visitor.caller.is_staff or not part.is_for_staff
+        ],
         "static": lambda file: f"/static/{static_version()}/{file}",
         "version": metadata.version("datamgr"),
     }
@@ -74,13 +106,14 @@ def _environment() -> jinja2.Environment:
 
 def name(value: str | bytes) -> Markup:
     """A name of anybody's choice: escaped, and its direction kept from what stands around it."""
-    return Markup("<bdi>{}</bdi>").format(display.printable(value))
+    return Markup(f"<bdi>{escape(display.printable(value))}</bdi>")
 
 
 def path(value: str | bytes) -> Markup:
     """A path that may be broken after each slash, and is safe as `name` is."""
-    shown = Markup("/<wbr>").join(escape(part) for part in display.printable(value).split("/"))
-    return Markup("<bdi>{}</bdi>").format(shown)
+    # What escaping makes of a text has no slashes of its own.
+    shown = str(escape(display.printable(value))).replace("/", "/<wbr>")
+    return Markup(f"<bdi>{shown}</bdi>")
 
 
 def percent(value: float | None) -> str:
@@ -101,6 +134,15 @@ def age(age_s: float | None) -> str:
     if age_s is not None and -ages.DAY_S < age_s < 60:
         return "new"
     return units.format_age(age_s)
+
+
+def span(span_s: float) -> str:
+    """How long something took."""
+    if span_s < 60:
+        return f"{span_s:.1f} s"
+    minutes, seconds = divmod(round(span_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def ago(when: datetime) -> str:

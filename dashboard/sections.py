@@ -56,7 +56,7 @@ def biggest(
         "directories": leaders.directories(
             session, visible, selection, choice.top, parents=choice.parents
         ),
-        "files": queries.top_files(session, visible, selection, choice.top),
+        "files": leaders.files(session, visible, selection, choice.top),
     }
     for rows in lists.values():
         most = max((row["alloc_bytes"] for row in rows), default=0)

@@ -1,16 +1,18 @@
 """What a project holds, or all of them together: what is big, how old it is, and whose."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import orm
 
-from dashboard import browse_links, charts, choices, downloads, rendering, sections
+from dashboard import browse_links, charts, choices, downloads, sections
 from dashboard.choices import BASES, MEASURES, TOPS, Basis, Measure, UsageChoice
-from datamgr.api.deps import Account, Name, ReadSession
+from dashboard.remembered import Kept
+from datamgr.api.deps import Account, Name, Page, ReadSession
 from datamgr.errors import InvalidError, NotFoundError
+from datamgr.identity import Caller
 from scanners import ages, growth, leaders, queries, record
 from scanners.queries import Row, Selection
 from scanners.routes import Visible
@@ -19,11 +21,11 @@ from scanners.visibility import Visibility
 router = APIRouter(include_in_schema=False)
 
 OWNERS = ("user", "group")
-What = Literal["directories", "files", "ages", "user", "group", "trend", "growth"]
+What = Literal["directories", "files", "ages", "user", "group", "trend", "growth", "map"]
 Text = Annotated[str, Query(max_length=6000, pattern=r"^[^\x00]*$")]
 
 
-def _choice(  # noqa: PLR0913, PLR0917  one parameter for each choice
+async def _choice(  # noqa: PLR0913, PLR0917  one parameter for each choice
     filesystem: Name = None,
     project: Name = None,
     user: Text = "",
@@ -45,8 +47,16 @@ Chosen = Annotated[UsageChoice, Depends(_choice)]
 
 
 @router.get("/usage", response_class=HTMLResponse)
-def usage(session: ReadSession, visible: Visible, caller: Account, choice: Chosen) -> HTMLResponse:
+def usage(
+    session: ReadSession, visible: Visible, caller: Account, page: Page, kept: Kept, choice: Chosen
+) -> Response:
     """Usage of all projects, or of one."""
+    return kept.page(lambda: page("usage.html", _values(session, visible, caller, choice)))
+
+
+def _values(
+    session: orm.Session, visible: Visibility, caller: Caller, choice: UsageChoice
+) -> dict[str, Any]:
     of_all = Selection(choice.filesystem, choice.project)
     selection = replace(of_all, user=choice.user or None)
     projects = sections.projects(session, visible, of_all)
@@ -60,7 +70,7 @@ def usage(session: ReadSession, visible: Visible, caller: Account, choice: Chose
     for row in biggest["files"]:
         row["link"] = browse_links.to(row["path"].rpartition(b"/")[0] or b"/")
     scans = [row for row in queries.scans(session) if row["current"]]
-    values = {
+    values: dict[str, Any] = {
         "choice": choice,
         "bases": BASES,
         "tops": TOPS,
@@ -80,7 +90,7 @@ def usage(session: ReadSession, visible: Visible, caller: Account, choice: Chose
     if choice.project:
         values["trends"] = sections.trends(session, visible, of_all, choice.measure)
         values["map"] = _map(session, visible, choice, projects["rows"][0])
-    return HTMLResponse(rendering.page("usage.html", values))
+    return values
 
 
 @router.get("/usage/{what}.csv")
@@ -92,7 +102,7 @@ def usage_csv(session: ReadSession, visible: Visible, choice: Chosen, what: What
     if what == "directories":
         rows = leaders.directories(session, visible, selection, choice.top, parents=choice.parents)
     elif what == "files":
-        rows = queries.top_files(session, visible, selection, choice.top)
+        rows = leaders.files(session, visible, selection, choice.top)
     elif what == "ages":
         rows = queries.ages_of_files(session, visible, selection, choice.basis)
     elif what == "trend":
@@ -100,6 +110,9 @@ def usage_csv(session: ReadSession, visible: Visible, choice: Chosen, what: What
             raise InvalidError("a trend is that of one project; follow a link")
         series = sections.trends(session, visible, of_all, choice.measure)
         rows = [row for one in series for row in one["rows"]]
+    elif what == "map":
+        path = choices.decode_path(choice.at) if choice.at else _top(session, visible, choice)
+        rows = sections.treemap_of(session, visible, path, choice)["rows"]
     elif what == "growth":
         since = sections.since_of(choice.since)
         pairs = growth.scan_pairs(session, visible, of_all, since)
@@ -111,6 +124,16 @@ def usage_csv(session: ReadSession, visible: Visible, choice: Chosen, what: What
     else:
         rows = queries.by_owner(session, visible, of_all, what)
     return downloads.csv(f"usage-{what}", downloads.COLUMNS[what], rows)
+
+
+def _top(session: orm.Session, visible: Visibility, choice: UsageChoice) -> bytes:
+    if not choice.project:
+        raise InvalidError("a map is that of one project; follow a link")
+    of_all = Selection(choice.filesystem, choice.project)
+    path: bytes | None = queries.projects(session, visible, of_all)[0]["path"]
+    if path is None:
+        raise NotFoundError("this project has no directory of its own")
+    return path
 
 
 def _map(

@@ -1,11 +1,3 @@
-// Takes the secret token out of the address bar, so that nobody hands it on with a copied address.
-// The cookie has it by now; without scripts everything works as well.
-const address = new URL(location.href);
-if (address.searchParams.has("token")) {
-  address.searchParams.delete("token");
-  history.replaceState(null, "", address);
-}
-
 // Links and forms marked `data-swap` replace what is in the page instead of loading another one:
 // the place on the page, the focus and what is typed stay. Whatever fails loads the address.
 let newest = 0;
@@ -23,6 +15,7 @@ async function swap(url, keep) {
     const other = new DOMParser().parseFromString(text, "text/html");
     document.getElementById("main").replaceWith(other.getElementById("main"));
     document.title = other.title;
+    document.dispatchEvent(new Event("swapped"));
     if (keep) document.querySelector(keep)?.focus({ preventScroll: true });
   } catch {
     if (mine === newest) location.assign(url);
