@@ -62,14 +62,11 @@ class Team:
     foreign: int
 
 
-@contextmanager
-def team() -> Iterator[Team]:
-    """As `people`, by number."""
-    with people() as made:
-        yield Team(
-            *(made.uid(name) for name in (made.pi, made.member, made.stranger)),
-            *(made.gid, made.second_gid, made.other_gid),
-        )
+def team(people: People) -> Team:
+    return Team(
+        *(people.uid(name) for name in (people.pi, people.member, people.stranger)),
+        *(people.gid, people.second_gid, people.other_gid),
+    )
 
 
 @contextmanager

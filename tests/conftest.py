@@ -1,12 +1,12 @@
 """Fixtures of all tests: one real PostgreSQL, one database cloned from a template per test."""
 
-import itertools
 import logging
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +14,7 @@ import sqlalchemy as sa
 from datamgr import embedded, migrations
 from datamgr.config import DatabaseSettings, Settings
 from datamgr.db import Database, make_engine
-
-_numbers = itertools.count(1)
+from tests import accounts, databases, memory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +34,14 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Whatever `--dist` says."""
+    from tests.scheduling import ByResource
+
+    config.option.loadscopereorder = False  # by number of tests, which says nothing of their time
+    return ByResource(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +67,7 @@ def own_logging() -> Iterator[None]:
 def server() -> Iterator[sa.Engine]:
     """A PostgreSQL of this session's own, with a migrated template database."""
     with (
-        tempfile.TemporaryDirectory(prefix="datamgr-tests-") as folder,
+        tempfile.TemporaryDirectory(prefix="datamgr-tests-", dir=memory.place()) as folder,
         embedded.running(Path(folder)) as running,
     ):
         admin = make_engine(running.url("postgres"), 10).execution_options(
@@ -70,23 +77,26 @@ def server() -> Iterator[sa.Engine]:
             # Tests survive no power cut, and need not wait for the disk.
             connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
             connection.execute(sa.text("SELECT pg_reload_conf()"))
-            connection.execute(sa.text("CREATE DATABASE template_datamgr"))
-        template = make_engine(running.url("template_datamgr"), 10)
+            connection.execute(sa.text(f"CREATE DATABASE {databases.TEMPLATE}"))
+        template = make_engine(running.url(databases.TEMPLATE), 10)
         migrations.run_upgrade(template)
         template.dispose()
         yield admin
         admin.dispose()
 
 
+@pytest.fixture(scope="session")
+def people() -> Iterator[accounts.People]:
+    """Real accounts, which no test changes."""
+    with accounts.people() as made:
+        yield made
+
+
 @pytest.fixture
 def database_url(server: sa.Engine) -> Iterator[sa.URL]:
     """The address of a fresh database with all tables."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
-    yield server.url.set(database=name)
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    with databases.fresh(server) as url:
+        yield url
 
 
 @pytest.fixture

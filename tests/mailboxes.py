@@ -1,7 +1,6 @@
 """A real mail server that keeps what it accepts."""
 
 import email
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from email.policy import default
 from typing import Any
 
 from aiosmtpd.controller import Controller
+
+from tests import served
 
 
 @dataclass
@@ -44,8 +45,7 @@ class Mailbox:
 @contextmanager
 def serving() -> Iterator[Mailbox]:
     """Accept mail at a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        box = Mailbox(free.getsockname()[1])
+    box = Mailbox(served.free_port())
     controller = Controller(box, hostname="127.0.0.1", port=box.port)
     controller.start()
     try:

@@ -43,6 +43,13 @@ def before(unit: Path, uid: int) -> tuple[str, ...]:
     return (*unshare, "setpriv", *rights, "--", *filtered)
 
 
+def before_root(unit: Path) -> tuple[str, ...]:
+    """The same of a unit whose account is root, with the capabilities it keeps: setpriv and us."""
+    kept = values(unit, "CapabilityBoundingSet")[0].lower().replace("cap_", "+").replace(" ", ",")
+    rights = ("--no-new-privs", "--inh-caps=-all", f"--bounding-set=-all,{kept}")
+    return ("setpriv", *rights, "--", sys.executable, "-m", "tests.under_unit", str(unit))
+
+
 def expand(name: str) -> set[str]:
     """The system calls of a set such as @system-service."""
     if not name.startswith("@"):

@@ -1,13 +1,20 @@
 """The pages in a real browser, served by a real `datamgr web`."""
 
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
+
+from datamgr import catalog, identity
+from datamgr.catalog import ProjectChange
+from datamgr.config import Settings
+from datamgr.db import Database
+from scanners import scan
+from tests.e2e.conftest import HOSTILE, Site, site
+from tests.integration.pages.conftest import MIB, write
+from tests.watched import opened
 
 pytestmark = pytest.mark.browser
 
@@ -33,29 +40,37 @@ CONTRASTS = """() => {
 }"""
 
 
-def _failure(request: Request) -> list[str]:
-    """A request that failed, unless we ended it ourselves by leaving the page."""
-    return [] if request.failure == "net::ERR_ABORTED" else [f"{request.failure} {request.url}"]
+@pytest.fixture(scope="module")
+def shown(
+    site_settings: Settings, site_database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Two projects, scanned twice: cosmo over its quota of 3 MiB, lux with a name to fear.
+
+    Tests only look at them.
+    """
+    root = tmp_path_factory.mktemp("shown") / "cfs"
+    files = {b"cosmo/runs/snap_001.hdf5": 3, b"cosmo/runs/snap_002.hdf5": 1, b"lux/" + HOSTILE: 1}
+    for name, size_mib in files.items():
+        write(os.fsencode(root) + b"/" + name, size_mib * MIB)
+    staff = identity.Caller("root", 0, frozenset(), identity.Role.STAFF)
+    with site_database.transaction() as session:
+        for project, quota_bytes in (("cosmo", 3 * MIB), ("lux", 10 * MIB)):
+            change = ProjectChange(
+                path=os.fsencode(root / project), quota_bytes=quota_bytes, quota_inodes=100
+            )
+            catalog.add_project(session, staff, project, change)
+    request = scan.ScanRequest("cfs", [os.fsencode(root)], workers=1)
+    scan.run(site_settings, site_database, request)
+    write(os.fsencode(root) + b"/lux/run2.h5", 2 * MIB)
+    scan.run(site_settings, site_database, request)
+    with site(site_settings, site_database) as made:
+        yield made
 
 
-@contextmanager
-def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """The page; at the end nothing may have come from elsewhere and no error been reported."""
-    host = "/".join(address.split("/")[:3]) + "/"
-    requests: list[str] = []
-    complaints: list[str] = []
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.extend(_failure(request)))
-    page.goto(address)
-    yield page
-    context.close()
-    assert requests
-    assert [url for url in requests if not url.startswith(host)] == []
-    assert complaints == []
+@pytest.fixture
+def link(shown: Site) -> str:
+    """Opens the pages of that scan."""
+    return shown.link()
 
 
 def goto(page: Page, path: str) -> None:
@@ -80,12 +95,9 @@ def bar_widths(page: Page, section: str) -> list[float]:
     return widths
 
 
-def test_the_page_shows_bars_with_their_numbers(
-    scanned: Path, browser: Browser, address: str
-) -> None:
+def test_the_page_shows_bars_with_their_numbers(browser: Browser, link: str) -> None:
     """lux: 3 MiB and little more of 10 MiB; 4 inodes of 100. cosmo: over 3 MiB; 4 of 100."""
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", address)
-    with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
+    with opened(browser, link, viewport={"width": 1280, "height": 900}) as page:
         expect(page.get_by_role("heading", level=1)).to_have_text("Projects")
         projects = page.get_by_role("table").first
         cosmo, lux = (projects.get_by_role("row").filter(has_text=n) for n in ("cosmo", "lux"))
@@ -107,11 +119,11 @@ def test_the_page_shows_bars_with_their_numbers(
         expect(growth).to_contain_text("+2.0\u00a0MiB")
 
 
-def test_the_token_leaves_the_address_and_links_work_without_it(
-    scanned: Path, browser: Browser, address: str
+def test_the_ticket_leaves_the_address_and_links_work_without_it(
+    browser: Browser, link: str
 ) -> None:
-    with opened(browser, address) as page:
-        assert "token" not in page.url
+    with opened(browser, link) as page:
+        assert "ticket" not in page.url
         page.get_by_role("link", name="lux").first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Project lux")
         page.get_by_role("link", name="last read").click()
@@ -122,10 +134,10 @@ def test_the_token_leaves_the_address_and_links_work_without_it(
 
 
 def test_sorting_filter_and_details_stay_on_the_page(
-    scanned: Path, browser: Browser, address: str
+    browser: Browser, link: str, shown: Site
 ) -> None:
     """With scripts nothing is loaded anew, and focus and typed words stay; without, all works."""
-    with opened(browser, address) as page:
+    with opened(browser, link) as page:
         page.evaluate("window.mark = 'same page'")
         page.get_by_role("link", name="name", exact=True).click()
         page.wait_for_url("**/?sort=name")
@@ -142,7 +154,7 @@ def test_sorting_filter_and_details_stay_on_the_page(
         page.go_back()
         expect(page.get_by_role("table", name="Usage by user")).to_have_count(0)
         assert page.evaluate("window.mark") == "same page"
-    with opened(browser, address, java_script_enabled=False) as page:
+    with opened(browser, shown.link(), java_script_enabled=False) as page:
         page.get_by_label("Filter").fill("lux")
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_role("table").first).not_to_contain_text("cosmo")
@@ -150,8 +162,8 @@ def test_sorting_filter_and_details_stay_on_the_page(
         expect(page.get_by_role("table", name="Usage by group")).to_contain_text("root")
 
 
-def test_it_works_without_scripts(scanned: Path, browser: Browser, address: str) -> None:
-    with opened(browser, address, java_script_enabled=False) as page:
+def test_it_works_without_scripts(browser: Browser, link: str) -> None:
+    with opened(browser, link, java_script_enabled=False) as page:
         expect(page.get_by_role("table").first).to_contain_text("cosmo")
         expect(page.locator(".bar.over")).to_be_visible()
         page.get_by_role("link", name="all projects together").click()
@@ -172,9 +184,9 @@ PAGES = (
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nothing_scrolls_sideways(scanned: Path, browser: Browser, address: str, path: str) -> None:
+def test_nothing_scrolls_sideways(browser: Browser, link: str, path: str) -> None:
     """Not even on a small phone, with a path of 200 characters and no slash."""
-    with opened(browser, address) as page:
+    with opened(browser, link) as page:
         goto(page, path)
         tables = page.get_by_role("table").count()
         for width in (320, 390, 700, 820, 1280):
@@ -192,10 +204,8 @@ def test_nothing_scrolls_sideways(scanned: Path, browser: Browser, address: str,
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(
-    scanned: Path, browser: Browser, address: str, scheme: str, path: str
-) -> None:
-    with opened(browser, address, color_scheme=scheme) as page:
+def test_text_stands_out(browser: Browser, link: str, scheme: str, path: str) -> None:
+    with opened(browser, link, color_scheme=scheme) as page:
         goto(page, path)
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
@@ -204,8 +214,8 @@ def test_text_stands_out(
         assert [found for found in contrasts if found[0] < 4.5] == []
 
 
-def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) -> None:
-    with opened(browser, address) as page:
+def test_hostile_names_stay_text(browser: Browser, link: str) -> None:
+    with opened(browser, link) as page:
         goto(page, "/usage")
         row = page.get_by_role("row").filter(has_text="fdp.exe")
         expect(row.first).to_contain_text(
@@ -215,10 +225,8 @@ def test_hostile_names_stay_text(scanned: Path, browser: Browser, address: str) 
         assert page.locator("script").count() == 1
 
 
-def test_the_map_and_the_browser_lead_down_and_up(
-    scanned: Path, browser: Browser, address: str
-) -> None:
-    with opened(browser, address) as page:
+def test_the_map_and_the_browser_lead_down_and_up(browser: Browser, link: str) -> None:
+    with opened(browser, link) as page:
         page.get_by_role("link", name="cosmo").first.click()
         page.evaluate("window.mark = 'same page'")
         page.locator(".treemap a").first.click()
@@ -237,9 +245,9 @@ def test_the_map_and_the_browser_lead_down_and_up(
 
 
 def test_ages_colour_by_the_chosen_time_without_leaving_the_place(
-    scanned: Path, browser: Browser, address: str
+    browser: Browser, link: str
 ) -> None:
-    with opened(browser, address) as page:
+    with opened(browser, link) as page:
         page.get_by_role("link", name="cosmo").first.click()
         page.get_by_role("link", name="last read").click()
         expect(page.get_by_role("link", name="last read")).to_be_focused()
@@ -258,9 +266,9 @@ def test_ages_colour_by_the_chosen_time_without_leaving_the_place(
 
 @pytest.mark.parametrize("path", PAGES)
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(
-    scanned: Path, browser: Browser, address: str, path: str
+    browser: Browser, link: str, path: str
 ) -> None:
-    with opened(browser, address) as page:
+    with opened(browser, link) as page:
         goto(page, path)
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -274,16 +282,17 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(
 
 
 def test_before_the_first_scan_it_says_what_to_do(browser: Browser, address: str) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/login/link\?ticket=[\w-]{43}", address)
     with opened(browser, address) as page:
         expect(page.get_by_role("heading", level=1)).to_have_text("No scan yet")
         expect(page.get_by_role("main")).to_contain_text("datamgr scan run PATH --name NAME")
 
 
-def test_a_stranger_is_told_how_to_get_in(browser: Browser, address: str) -> None:
+def test_a_stranger_is_told_how_to_get_in(browser: Browser, link: str) -> None:
     context = browser.new_context()
     page = context.new_page()
-    response = page.goto(address.split("?", maxsplit=1)[0])
+    response = page.goto(link.split("login", maxsplit=1)[0])
     assert response is not None
     assert response.status == 401
-    expect(page.get_by_role("main")).to_contain_text("Open the address that `datamgr web` printed")
+    expect(page.get_by_role("main")).to_contain_text("Open the link that `datamgr web` printed")
     context.close()

@@ -5,29 +5,27 @@ import json
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
-import uvicorn
 from fastapi import FastAPI
 
 from datamgr import catalog, identity
-from datamgr.api import server
-from datamgr.api.app import SECURITY_HEADERS, create_app
+from datamgr.api.app import create_app
 from datamgr.api.auth import Access, allowed_hosts
 from datamgr.api.deps import ReadSession
+from datamgr.api.guard import SECURITY_HEADERS
 from datamgr.catalog import ProjectChange
 from datamgr.cli import main
 from datamgr.config import Settings
 from datamgr.db import Database, make_engine
 from scanners import queries, scan
+from tests.served import serving
 
 TOKEN = "k" * 43
 HOSTILE = b"bad\xff\n<script>alert(1)<script>\xe2\x80\xaetxt.exe"
@@ -64,21 +62,6 @@ def scanned(settings: Settings, database: Database, tree: Path) -> Path:
 @pytest.fixture
 def app(settings: Settings, database: Database) -> FastAPI:
     return create_app(settings, database, Access(TOKEN))
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The address of a real server of the application."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-    running = uvicorn.Server(config)
-    with server.listen("127.0.0.1", 0, exact=True) as sock:
-        thread = threading.Thread(target=running.run, args=([sock],))
-        thread.start()
-        try:
-            yield server.address(sock)
-        finally:
-            running.should_exit = True
-            thread.join()
 
 
 @pytest.fixture
@@ -210,8 +193,7 @@ def test_no_scan_at_all_is_a_problem_for_programs_and_a_hint_for_people(
         {"headers": {"Authorization": "Bearer wrong"}},
         {"headers": {"Authorization": f"Basic {TOKEN}"}},
         {"headers": {"Authorization": "Bearer " + "\xff" * 43}},
-        {"params": {"token": "ß" * 43}},
-        {"params": {"token": ""}},
+        {"params": {"token": TOKEN}},
         {"cookies": {"datamgr_token": TOKEN}},
     ],
 )
@@ -231,18 +213,6 @@ def test_nothing_is_told_without_the_token(
         assert answer.headers["content-type"] == expected
 
 
-def test_the_printed_address_signs_a_browser_in(stranger: httpx.Client, scanned: Path) -> None:
-    first = stranger.get(f"/?token={TOKEN}")
-    assert first.status_code == 200
-    cookie = first.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert "Path=/" in cookie
-    assert TOKEN not in first.text
-    assert stranger.get("/?sort=name").status_code == 200
-    assert stranger.get("/api/v1/scans").status_code == 200
-
-
 def test_installations_on_one_host_have_cookies_of_their_own() -> None:
     assert Access("a" * 43).cookie != Access("b" * 43).cookie
 
@@ -259,16 +229,16 @@ def test_only_known_host_names_are_served(client: httpx.Client, scanned: Path) -
         ("127.0.0.1:8765.evil.example", 400),
         ("", 400),
     ]:
-        answer = client.get(f"/?token={TOKEN}", headers={"Host": host})
+        answer = client.get("/", headers={"Host": host})
         assert answer.status_code == status, host
-        assert ("set-cookie" in answer.headers) == (status == 200)
 
 
 def test_the_configured_host_is_known(settings: Settings, database: Database) -> None:
     access = Access(TOKEN, allowed_hosts("data.example.org"))
     with serving(create_app(settings, database, access)) as address:
         for host, status in (("data.example.org:80", 200), ("elsewhere.example.org", 400)):
-            answer = httpx.get(f"{address}/?token={TOKEN}", headers={"Host": host})
+            headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
+            answer = httpx.get(f"{address}/", headers=headers)
             assert answer.status_code == status
 
 
@@ -286,17 +256,17 @@ def test_every_answer_carries_the_security_headers(
     answers += [stranger.get("/"), client.post("/"), client.get("/", headers={"Host": "x"})]
     monkeypatch.setattr(queries, "scans", broken)
     with caplog.at_level(logging.CRITICAL):
-        answers += [client.get("/"), client.get("/api/v1/scans")]
+        answers += [client.get("/?find=more"), client.get("/api/v1/scans")]
     statuses = [answer.status_code for answer in answers]
     assert statuses == [200, 200, 200, 404, 422, 401, 405, 400, 500, 500]
     for answer in answers:
         for name, value in SECURITY_HEADERS.items():
             assert answer.headers[name] == value
         assert "secret of the inside" not in answer.text
-        stays = answer.request.url.path == style
-        assert answer.headers["cache-control"] == (
-            "public, max-age=31536000, immutable" if stays else "no-store"
-        )
+        kept = {style: "public, max-age=31536000, immutable"}
+        if answer is answers[0]:
+            kept["/"] = "private, no-cache"
+        assert answer.headers["cache-control"] == kept.get(answer.request.url.path, "no-store")
 
 
 def test_style_sheets_are_for_everybody_and_nothing_else_is_there(stranger: httpx.Client) -> None:
@@ -325,7 +295,7 @@ def test_a_database_that_is_away_is_503(
 ) -> None:
     away = Database(make_engine(sa.make_url("postgresql+psycopg2://nobody@127.0.0.1:1/none"), 2))
     with serving(create_app(settings, away, Access(TOKEN))) as address:
-        answer = httpx.get(address + path, params={"token": TOKEN})
+        answer = httpx.get(address + path, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 503
     assert "the database does not answer" in answer.text
     assert "nobody" not in answer.text

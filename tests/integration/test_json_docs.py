@@ -12,14 +12,17 @@ from typing import Any
 
 import h5py
 import pytest
+import sqlalchemy as sa
 
-from datamgr import tasks
-from datamgr.cli import main
+from datamgr import identity, sessions, tasks
+from datamgr.cli import main, web
 from datamgr.config import Settings
 from datamgr.db import Database
+from datamgr.sessions import Origin
 from hdf5_tools import append
 from pitoolbox import journal
 from pitoolbox.executor import Issue
+from tests import mounts
 from tests.commands import DATAMGR
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
@@ -109,8 +112,78 @@ def ask_hdf5(ask: Callable[..., None], folder: Path) -> None:
     ask("hdf5", "show", str(folder / "grown.h5"))
     out = str(folder / "virtual.h5")
     ask("hdf5", "virtual", "build", out, str(folder / "grown.h5"), "--dataset", "three")
+    socket = folder / "mirror.socket"
+    (folder / "replicas").mkdir()
+    (folder / "replicas/grown.h5").write_bytes(b"another")
+    serving = subprocess.Popen(
+        [*DATAMGR, "hdf5", "mirror", "serve", "--listen", f"unix:{socket}", "--into",
+         folder / "replicas"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert serving.stdout is not None
+        serving.stdout.readline()
+        url = f"h5m+unix:{socket}?grown.h5"
+        ask("hdf5", "mirror", "verify", str(folder / "grown.h5"), url, exit_code=6)
+    finally:
+        serving.terminate()
+        serving.communicate()
     (folder / "grown.h5").unlink()
     ask("hdf5", "virtual", "verify", out, exit_code=1)
+
+
+def ask_tiering(
+    ask: Callable[..., None], database: Database, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """The outputs about managed roots: one file that is put, freed, removed and brought back."""
+    with mounts.ext4(folder) as disk:
+        root, archive = disk / "data", folder / "archive"
+        root.mkdir()
+        archive.mkdir()
+        path = root / "file"
+        path.write_bytes(b"content" * 1000)
+        policy = {"all": {"action": "put", "older_than_s": 0}}
+        tier = {"data": {"root": str(root), "archive": str(archive), "policy": policy}}
+        monkeypatch.setenv("DATAMGR_TIER", json.dumps(tier))
+        (root / "other").write_bytes(b"other")
+        ask("ghi", "put", str(path), str(root / "missing"), exit_code=8)
+        ask("ghi", "pin", str(path))
+        ask("ghi", "unpin", str(path))
+        ask("ghi", "lock", str(path))
+        ask("ghi", "unlock", str(path))
+        ask("ghi", "verify", str(path))
+        ask("ghi", "punch", "--unguarded", str(path))
+        ask("ghi", "stage", str(path))
+        ask("ghi", "ls", str(root))
+        ask("ghi", "df")
+        ask("scan", "run", str(disk), "--name", "disk")
+        ask("policy", "data", "all")
+        path.unlink()
+        ask("tier", "reconcile")
+        ask("ghi", "undelete", str(path))
+        ask("ghi", "status", "--all")
+        ask("tier", "expire")
+        next(iter(archive.iterdir())).write_bytes(b"damaged")
+        ask("tier", "scrub", exit_code=8)
+        with database.transaction() as session:
+            session.execute(sa.text("TRUNCATE tier_file, tier_container CASCADE"))
+        ask("tier", "rebuild", "data", exit_code=8)
+        monkeypatch.delenv("DATAMGR_TIER")
+
+
+def ask_identity(ask: Callable[..., None], settings: Settings, database: Database) -> None:
+    """The outputs about logins: one who is mapped, with a session and a link."""
+    issuer, caller = "https://idp.example.org", identity.current(settings)
+    ask("identity", "map", issuer, "42", "nobody")
+    ask("identity", "list")
+    ask("identity", "unmap", issuer, "42")
+    with database.transaction() as session:
+        sessions.begin(session, settings, caller, Origin("link", "127.0.0.1", "a browser"))
+    ask("identity", "sessions")
+    ask("identity", "revoke", "--account", caller.username)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    web.address_file(settings).write_text("http://127.0.0.1:8765\n")
+    ask("identity", "link")
 
 
 @pytest.fixture
@@ -137,6 +210,7 @@ def outputs(
     try:
         path, name = str(tree), "fs"
         ask_hdf5(ask, tmp_path)
+        ask_identity(ask, settings, database)
         ask("db", "upgrade")
         ask("project", "add", "alpha", f"{path}/alpha", "--quota-bytes", "1G", "--pi", "root",
             "--proxy", pwd.getpwuid(os.getuid()).pw_name,
@@ -162,6 +236,8 @@ def outputs(
                 ask_nightly(ask, monkeypatch, tree)
                 ask_perms(ask, database, tree)
             ask(*argv.split(" "))
+        # Last, for it has tasks too, and those above are known by their numbers.
+        ask_tiering(ask, database, monkeypatch, tmp_path)
     finally:
         del os.environ["DATAMGR_SCAN__MAX_DEPTH"]
     return collected

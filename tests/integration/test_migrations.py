@@ -6,7 +6,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from datamgr import audit, catalog, migrations, quotas, tasks
+from datamgr import audit, catalog, changes, external_ids, migrations, quotas, sessions, tasks
 from datamgr.db import Base, Database
 from pitoolbox.models import PermChange
 from scanners import alerts, models
@@ -23,6 +23,9 @@ DECLARING = (
     alerts.AlertState,
     PermChange,
     TierFile,
+    sessions.WebSession,
+    external_ids.ExternalId,
+    changes.Change,
 )
 
 

@@ -135,7 +135,7 @@ def test_an_uncommitted_submission_is_not_overtaken(
             second = pool.submit(submit_second)
             wait_for_blocked_backend(database)
             assert claim(connection) is None
-        second.result(timeout=10)
+        second.result(timeout=120)
     task = claim(connection)
     assert task is not None and task.id == first < ids[0]
 
@@ -202,7 +202,7 @@ def test_order_per_key_is_exact_under_concurrent_submitters_and_workers(
 def test_two_workers_race_for_one_task_and_one_gets_it(
     database: Database, submit: Submit, connection: WorkerConnection
 ) -> None:
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=120)
 
     def race(racer: WorkerConnection, name: str) -> Task | None:
         barrier.wait()
@@ -393,7 +393,7 @@ def test_a_waiting_worker_is_woken_by_submission_and_by_cancellation(
         waiting = pool.submit(connection.wait, stop, 30)
         with database.transaction() as session:
             tasks.cancel(session, ANNA, first)
-        waiting.result(timeout=10)
+        waiting.result(timeout=120)
     stop.close()
 
 
@@ -402,7 +402,7 @@ def test_the_stop_flag_ends_a_wait(connection: WorkerConnection) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(connection.wait, stop, 30)
         stop.set()
-        waiting.result(timeout=10)
+        waiting.result(timeout=120)
     assert daemon.run_daemon(lambda _: 0, stop) is None
     stop.close()
 

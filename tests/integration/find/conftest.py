@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from datamgr import catalog
 from datamgr.catalog import ProjectChange
-from datamgr.config import DatabaseSettings, Settings
+from datamgr.config import Settings
 from datamgr.db import Database, make_engine
 from datamgr.identity import Caller, Role
 from scanners import scan
-from tests import trees
+from tests import databases, trees
 from tests.trees import DAY_S, MIB
 
 ROOT = Caller("root", 0, frozenset(), Role.STAFF)
@@ -64,15 +64,13 @@ def fill(root: Path) -> None:
 @pytest.fixture(scope="session")
 def scanned_once(server: sa.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanned]:
     """For tests that only read."""
-    name = f"find_{os.getpid()}"
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
-    url = server.url.set(database=name)
-    text = url.render_as_string(hide_password=False)
     folder = tmp_path_factory.mktemp("find")
-    settings = Settings(state_dir=folder / "state", database=DatabaseSettings(url=text))
-    database = Database(make_engine(url, 10))
-    with tempfile.TemporaryDirectory(prefix="datamgr-test-", dir="/var/tmp") as place:
+    with (
+        databases.fresh(server) as url,
+        tempfile.TemporaryDirectory(prefix="datamgr-test-", dir="/var/tmp") as place,
+    ):
+        settings = databases.settings(url, folder / "state")
+        database = Database(make_engine(url, 10))
         root = Path(place) / "fs"
         root.mkdir()
         fill(root)
@@ -87,9 +85,7 @@ def scanned_once(server: sa.Engine, tmp_path_factory: pytest.TempPathFactory) ->
             )
         assert started_s is not None
         yield Scanned(root, started_s, settings, database)
-    database.engine.dispose()
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        database.engine.dispose()
 
 
 @pytest.fixture

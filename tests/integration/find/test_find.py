@@ -233,7 +233,7 @@ def test_a_reader_that_stops_is_no_error(scanned: Scanned) -> None:
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.close()
-            assert process.wait(timeout=30) != 0
+            assert process.wait(timeout=120) != 0
             assert process.stderr.read() == b""
 
 
@@ -280,3 +280,16 @@ def test_ages_are_those_of_the_scan(scanned: Scanned, found: Found) -> None:
     tomorrow = os.fsencode(scanned.root / "beta/of-tomorrow")
     assert tomorrow in found("--newer-than", "0s")
     assert tomorrow not in found("--older-than", "0s")
+
+
+def test_a_scan_whose_files_were_taken_away_is_no_empty_answer(
+    scanned: Scanned, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = scanned.settings.scan_store_dir
+    aside = store.rename(store.with_name("aside"))
+    try:
+        done = call(capfd, "find")
+    finally:
+        aside.rename(store)
+    assert (done.exit_code, done.stdout) == (7, "")
+    assert "is gone" in done.stderr

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from hypothesis import strategies as st
 
 from datamgr.errors import ConflictError, InvalidError, NotFoundError
 from hdf5_tools.harvest import by_h5py
-from hdf5_tools.harvest.sandbox import Sandbox
+from hdf5_tools.harvest.either import EitherHarvester
+from hdf5_tools.harvest.sandbox import PATIENCE_S, Sandbox
 from hdf5_tools.index import manifest, query, update
+from hdf5_tools.index.conditions import All, AnyOf, Compare, Has, Node, Not, Pattern
 from hdf5_tools.index.index import Index
-from hdf5_tools.index.query import All, AnyOf, Compare, Has, Node, Not, Pattern
 from tests import mounts
 from tests.commands import DATAMGR, call
 
@@ -86,19 +86,21 @@ class Corpus:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Twelve files in three segments, one of them with dead files; and what h5py says of them."""
+    """Twelve files in three segments, two with dead files; and what h5py says of them."""
     folder = tmp_path_factory.mktemp("corpus")
     for number in range(12):
         write(folder / f"{number}.h5", number)
     index = folder / "index"
     update.update(index, [bytes(folder / f"{n}.h5") for n in range(6)])
     update.update(index, [bytes(folder / f"{n}.h5") for n in range(6, 10)])
-    update.update(index, [bytes(folder / f"{n}.h5") for n in range(2, 12)])
+    update.update(index, [bytes(folder / f"{n}.h5") for n in (4, 5, 6, 7, 10, 11)])
     objects = [
         (os.fsencode(folder / f"{n}.h5"), found)
         for n in range(12)
         for found in by_h5py.harvest(folder / f"{n}.h5").objects
     ]
+    listed = manifest.load(index).entries
+    assert [(entry.files, entry.dead_files) for entry in listed] == [(6, 2), (4, 2), (6, 0)]
     return Corpus(Index.open(index), objects)
 
 
@@ -308,6 +310,40 @@ def test_an_index_follows_its_files(tmp_path: Path, capfd: pytest.CaptureFixture
     assert next(r for r in summary["rows"] if r["name"] == "sample")["attributes"] == len(before)
 
 
+def test_segments_of_mostly_dead_files_are_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    files = [bytes(write(tmp_path / f"{n}.h5", n)) for n in range(6)]
+
+    def listed() -> list[tuple[int, int]]:
+        return [(e.files, e.dead_files) for e in manifest.load(folder).entries]
+
+    def found() -> list[tuple[bytes, bytes]]:
+        return sorted(Index.open(folder).search("has sample").paths())
+
+    update.update(folder, files)
+    before = found()
+    update.update(folder, files[:3])
+    assert listed() == [(6, 3), (3, 0)]
+    update.update(folder, files[3:4])  # of the first segment four of six
+    assert listed() == [(3, 0), (1, 0), (2, 0)]
+    update.update(folder, files[:3])  # nothing of one is left
+    assert listed() == [(1, 0), (2, 0), (3, 0)]
+    assert found() == before
+    for _ in range(10):
+        update.update(folder, files[5:])
+        assert found() == before
+    assert len(listed()) == 4
+    for number in range(6, 11):
+        update.update(folder, [bytes(write(tmp_path / f"{number}.h5", number))])
+    assert listed() == [(11, 0)]  # there were nine
+    update.compact_index(folder)
+    assert listed() == [(11, 0)]
+    update.update(folder, files[:1])
+    update.compact_index(folder)
+    assert listed() == [(11, 0)]
+    assert set(before) <= set(found())
+
+
 def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
@@ -326,6 +362,12 @@ def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
     update.update(tmp_path / "i", [bytes(tmp_path / "a.h5")])
     with manifest.locked(tmp_path / "i"), pytest.raises(ConflictError, match="another process"):
         update.update(tmp_path / "i", [bytes(tmp_path / "a.h5")])
+    listed = tmp_path / "i" / "manifest.json"
+    content = listed.read_text()
+    listed.write_text(content.replace(f'"format": {manifest.FORMAT}', '"format": 1'))
+    with pytest.raises(InvalidError, match=r"has the format 1.*make it again"):
+        Index.open(tmp_path / "i")
+    listed.write_text(content)
     segment = next((tmp_path / "i").glob("*.segment"))
     os.truncate(segment, segment.stat().st_size - 5)
     with pytest.raises(InvalidError, match="make the index again"):
@@ -343,7 +385,7 @@ def test_a_full_disk_leaves_the_index_as_it_was(
     data = tmp_path / "data"
     data.mkdir()
     write(data / "0.h5", 0)
-    with mounts.tmpfs(tmp_path / "small", 96 << 10) as place:
+    with mounts.tmpfs(tmp_path / "small", 48 << 10) as place:
         assert call(capfd, "hdf5", "index", data, "--into", place / "index").exit_code == 0
         before = Index.open(place / "index").search("has sample").paths()
         assert before
@@ -364,16 +406,64 @@ def test_show_prints_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert "/entry/data  uint16 (3, 4)\n    exposure = 0.5  (float64)" in done.stdout
 
 
+def hit(sandbox: Sandbox, how: signal.Signals) -> None:
+    """Kill its process, or stop it and have little patience: it is not just starting now."""
+    assert sandbox._process is not None
+    sandbox._process.send_signal(how)
+    if how == signal.SIGSTOP:
+        sandbox._patience_s = 1
+        stat = Path(f"/proc/{sandbox._process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_file_that_kills_or_stops_hdf5_is_named(tmp_path: Path, how: signal.Signals) -> None:
     path = os.fsencode(write(tmp_path / "x.h5", 1))
-    with Sandbox(patience_s=2) as sandbox:
+    with Sandbox() as sandbox:
         assert sandbox.harvest(path).reason is None
-        assert sandbox._process is not None
-        sandbox._process.send_signal(how)
+        hit(sandbox, how)
         reason = sandbox.harvest(path).reason
-        assert reason in ("HDF5 crashed (SIGKILL)", "HDF5 did not end in 2 s")
+        assert reason in ("HDF5 crashed (SIGKILL)", "HDF5 did not end in 1 s")
+        sandbox._patience_s = PATIENCE_S
         assert sandbox.harvest(path).reason is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_only_the_file_that_breaks_it_is_blamed_of_many_under_way(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    """A pipe as a file: whoever harvests waits in its open, while the others wait behind it."""
+    paths = [os.fsencode(write(tmp_path / f"{n}.h5", n)) for n in range(9)]
+    paths[4] = os.fsencode(tmp_path / "waits.h5")
+    os.mkfifo(paths[4])
+    with Sandbox() as sandbox:
+        for path in paths:
+            assert sandbox.has_room(path)
+            sandbox.ask(path)
+        records = [sandbox.answer() for _ in range(4)]
+        hit(sandbox, how)
+        records.append(sandbox.answer())
+        sandbox._patience_s = PATIENCE_S
+        records += [sandbox.answer() for _ in range(4)]
+    reasons = [record.reason for record in records]
+    assert reasons[4] in ("HDF5 crashed (SIGKILL)", "HDF5 did not end in 1 s")
+    assert reasons[:4] + reasons[5:] == [None] * 8
+    assert [repr(r) for n, r in enumerate(records) if n != 4] == [
+        repr(EitherHarvester().harvest(path)) for n, path in enumerate(paths) if n != 4
+    ]
+
+
+def test_questions_do_not_fill_the_pipe_while_answers_do(tmp_path: Path) -> None:
+    """Long names, and answers of more than a pipe holds: each waits for the other, in turn."""
+    folder = tmp_path / ("d" * 250) / ("e" * 250) / ("f" * 250)
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "0.h5", "w") as file:
+        file.attrs["long"] = "x" * 60_000
+    for number in range(1, 200):
+        os.link(folder / "0.h5", folder / f"{number:03}{'g' * 240}.h5")
+    done = update.update(tmp_path / "index", [bytes(folder)], workers=2)
+    assert (done.read, done.failed) == (200, 0)
 
 
 def harmed(content: bytes, chance: random.Random) -> bytes:
@@ -391,7 +481,8 @@ def test_damaged_files_are_harvested_or_named(
     full = request.config.getoption("full_soak")
     chance = random.Random(request.config.getoption("seed") or 1)
     contents = [write(tmp_path / f"{n}.h5", n).read_bytes() for n in range(6)]
-    with Sandbox(memory_bytes=2 << 30, patience_s=20) as sandbox:
+    # The slice has a file at which HDF5 turns for ever.
+    with Sandbox(memory_bytes=2 << 30, patience_s=20 if full else 2) as sandbox:
         for _ in range(5000 if full else 150):
             path = tmp_path / "harmed.h5"
             path.write_bytes(harmed(chance.choice(contents), chance))
@@ -412,8 +503,8 @@ def test_a_killed_indexer_leaves_a_whole_index(
         write(data / f"{number}.h5", number)
     update.update(folder, [bytes(data)])
 
-    def answers() -> Callable[[], list[tuple[bytes, bytes]]]:
-        return lambda: sorted(Index.open(folder).search("has sample").paths())
+    def answers() -> list[tuple[bytes, bytes]]:
+        return sorted(Index.open(folder).search("has sample").paths())
 
     for kill in range(kills):
         write(data / f"{chance.randrange(30)}.h5", 1000 + kill)
@@ -423,7 +514,7 @@ def test_a_killed_indexer_leaves_a_whole_index(
         time.sleep(0.3 + chance.random() * 0.9)
         process.kill()
         process.wait()
-        found = answers()()
+        found = answers()
         assert len({file for file, _ in found}) == 30
         listed = json.loads((folder / "manifest.json").read_text())["entries"]
         assert all((folder / entry["segment"]).exists() for entry in listed)
@@ -434,4 +525,4 @@ def test_a_killed_indexer_leaves_a_whole_index(
         for found in by_h5py.harvest(path).objects
         if any(name == b"sample" for name, _, _ in found.attributes)
     )
-    assert answers()() == wanted
+    assert answers() == wanted

@@ -218,3 +218,19 @@ def test_follow_counts_only_frames_that_all_sources_have(tmp_path: Path) -> None
         writer.close()
         file.close()
     assert read(out, "data")[:11, 0].tolist() == [0, 100, 1, 101, 2, 102, 3, 103, 4, 104, 5]
+
+
+def test_a_complete_view_ends_with_the_shortest_source(tmp_path: Path) -> None:
+    sources = [Source(tmp_path / f"{k}.h5", "data") for k in range(2)]
+    for number, (source, frames) in enumerate(zip(sources, (7, 5), strict=True)):
+        with h5py.File(source.path, "w", libver="latest") as file:
+            append.create(file, "data", (2,), "<i4")
+            with append.Writer(file["data"]) as writer:
+                writer.extend(np.full((frames, 2), number, "<i4"))
+    out = tmp_path / "v.h5"
+    virtual.build(out, sources, How.INTERLEAVE, growing=True)
+    with h5py.File(out) as file:
+        assert len(file["data"]) > 11  # HDF5's own: as far as the longest goes
+        complete = virtual_view.open_complete(file, "data")
+        assert len(complete) == 11
+        assert complete[:, 0].tolist() == [0, 1] * 5 + [0]

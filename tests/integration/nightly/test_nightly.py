@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from scanners import queries
 from scanners.lock import NIGHTLY_CLASS, NIGHTLY_RUN, advisory_lock
 from scanners.queries import Selection
 from tests.commands import DATAMGR, Done, call, run_command
+from tests.waits import eventually
 
 from .conftest import Mailbox
 
@@ -91,13 +90,6 @@ def night(
 def ended(process: subprocess.Popen[str]) -> Done:
     stdout, stderr = process.communicate(timeout=60)
     return Done(process.returncode, stdout, stderr)
-
-
-def eventually(condition: Callable[[], object], what: str, deadline_s: float = 30) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
-        time.sleep(0.01)
 
 
 def test_a_night_scans_thins_and_tells(night: Night, mailbox: Mailbox) -> None:

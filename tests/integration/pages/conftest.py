@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from datamgr import catalog
-from datamgr.api import deps, server
+from datamgr.api import deps
 from datamgr.api.app import create_app
 from datamgr.api.auth import Access
 from datamgr.catalog import ProjectChange
@@ -21,6 +19,7 @@ from datamgr.config import Settings
 from datamgr.db import Database
 from datamgr.identity import Caller, Role
 from scanners import scan
+from tests import served
 from tests.people import person
 
 TOKEN = "k" * 43
@@ -99,18 +98,12 @@ def scanned(tree: Path, rescan: Callable[[], int]) -> Path:
 def serving(settings: Settings, database: Database, caller: Caller) -> Iterator[httpx.Client]:
     app = create_app(settings, database, Access(TOKEN))
     app.dependency_overrides[deps.account] = lambda: caller
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-    running = uvicorn.Server(config)
-    with server.listen("127.0.0.1", 0, exact=True) as sock:
-        thread = threading.Thread(target=running.run, args=([sock],))
-        thread.start()
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        try:
-            with httpx.Client(base_url=server.address(sock), headers=headers) as client:
-                yield client
-        finally:
-            running.should_exit = True
-            thread.join()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        served.serving(app) as address,
+        httpx.Client(base_url=address, headers=headers) as client,
+    ):
+        yield client
 
 
 @pytest.fixture

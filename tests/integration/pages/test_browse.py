@@ -3,11 +3,14 @@
 import base64
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 
 from dashboard import browse_links, choices
+from datamgr import catalog
+from datamgr.db import Database
 from tests.integration.pages.conftest import ADA, MIB, NAMES, STRANGER, As, write
 from tests.pages import links_of, rows_of, text_of
 
@@ -141,3 +144,31 @@ def test_odd_addresses_are_refused_in_a_sentence(client: httpx.Client, scanned: 
         answer = client.get("/browse" + query)
         assert answer.status_code == status, query
         assert "Traceback" not in answer.text
+
+
+def test_who_may_ask_for_changes_is_led_there(
+    client: httpx.Client, as_: As, database: Database, scanned: Path
+) -> None:
+    """Ada is of the project's group, and no PI until she is registered as one."""
+    runs = at(scanned / "cosmo/runs")
+    wanted = f"/perms/browse?project=cosmo&at={choices.encode_path(b'runs')}"
+    ada = as_(ADA)
+    assert wanted in links_of(client.get(runs).text)
+    assert wanted not in links_of(ada.get(runs).text)
+    with database.transaction() as session:
+        cosmo = catalog.project(session, "cosmo")
+        cosmo.members.append(catalog.ProjectMember(username="ada", role="pi"))
+    assert wanted in links_of(ada.get(runs).text)
+    assert f"/perms/browse?project=cosmo&at={choices.encode_path(b'.')}" in links_of(
+        ada.get(at(scanned / "cosmo")).text
+    )
+    assert not [link for link in links_of(client.get(at(scanned)).text) if "/perms/b" in link]
+
+
+def test_many_search_at_once(client: httpx.Client, scanned: Path) -> None:
+    """Searches that waited for each other's threads took all connections, and never ended."""
+    with ThreadPoolExecutor(20) as browsers:
+        asked = [at(scanned, "&larger=1M&sort=size")] * 60
+        answers = list(browsers.map(lambda url: client.get(url, timeout=60), asked))
+    assert {answer.status_code for answer in answers} == {200}
+    assert all("snap_001.hdf5" in answer.text for answer in answers)

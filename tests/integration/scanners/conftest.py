@@ -1,6 +1,5 @@
 """Fixtures of the scanners' tests: a database for a whole module, commands, a place in memory."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from datamgr.config import DatabaseSettings, Settings
+from datamgr.config import Settings
 from datamgr.db import Database, make_engine
+from tests import databases
 from tests.commands import Command, run_command
 
 
@@ -19,13 +19,8 @@ def module_settings(
 ) -> Iterator[Settings]:
     """As `settings`, for all tests of a module; not in the environment."""
     folder = tmp_path_factory.mktemp("module")
-    name = f"module_{os.getpid()}_{abs(hash(folder))}"
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
-    url = server.url.set(database=name).render_as_string(hide_password=False)
-    yield Settings(state_dir=folder / "state", database=DatabaseSettings(url=url))
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    with databases.fresh(server) as url:
+        yield databases.settings(url, folder / "state")
 
 
 @pytest.fixture(scope="module")

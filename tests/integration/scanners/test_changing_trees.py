@@ -102,23 +102,26 @@ def test_a_directory_that_cannot_be_read_to_its_end_is_named_and_its_neighbours_
     tmp_path: Path,
 ) -> None:
     """A damaged block in the middle of an ext4 directory: what was listed before it counts."""
-    with mounts.ext4(tmp_path) as place:
-        for small in range(50):
-            adversary.fill(place / f"tree/small-{small}", "file")
-        (place / "tree/wide").mkdir()
-        for number in range(5000):
-            (place / f"tree/wide/{number:0200}").touch()
-    image = tmp_path / "ext4.img"
-    blocks = subprocess.run(
-        ["debugfs", "-R", "blocks /tree/wide", image], check=True, capture_output=True, text=True
-    ).stdout.split()
-    # The first block is the root of the tree of hashes, the others hold some 19 names each.
-    assert len(blocks) > 200
-    with image.open("r+b") as file:
-        file.seek(4096 * int(blocks[len(blocks) // 2]))
-        file.write(b"\0" * 4096)
-    with mounts.mounted(place, "-o", "loop,ro", image):
-        found = walked([place / "tree"], tmp_path / "scan", workers=1)
+    place = tmp_path / "mounted"
+    place.mkdir()
+    with mounts.ext4_image() as image:
+        with mounts.mounted(place, "-o", "loop", image):
+            for small in range(50):
+                adversary.fill(place / f"tree/small-{small}", "file")
+            (place / "tree/wide").mkdir()
+            for number in range(5000):
+                (place / f"tree/wide/{number:0200}").touch()
+        blocks = subprocess.run(
+            ["debugfs", "-R", "blocks /tree/wide", image],
+            check=True, capture_output=True, text=True,
+        ).stdout.split()  # fmt: skip
+        # The first block is the root of the tree of hashes, the others hold some 19 names each.
+        assert len(blocks) > 200
+        with image.open("r+b") as file:
+            file.seek(4096 * int(blocks[len(blocks) // 2]))
+            file.write(b"\0" * 4096)
+        with mounts.mounted(place, "-o", "loop,ro", image):
+            found = walked([place / "tree"], tmp_path / "scan", workers=1)
     wide = os.fsencode(place / "tree/wide")
     assert found.named == {wide: "io"}
     assert [row["error"] for row in found.dirs if row["path"] == wide] == ["io"]

@@ -12,7 +12,7 @@ import pytest
 from datamgr.config import Settings
 from datamgr.db import Database
 from datamgr.errors import UnavailableError
-from scanners import queries, scan
+from scanners import leaders, queries, scan
 from scanners.directory import PATH_MAX
 from scanners.visibility import EVERYTHING
 from scanners.walk import Progress
@@ -34,7 +34,7 @@ def test_every_odd_name_and_a_path_beyond_path_max_reach_the_database(
     with database.transaction(read_only=True) as session:
         stored = oracle.stored(session, scan_id)
         found = queries.scans(session)[0]
-        top = queries.top_files(session, EVERYTHING, queries.Selection("hostile"), 1000)
+        top = leaders.files(session, EVERYTHING, queries.Selection("hostile"), 1000)
     last = os.fsencode(deep) + (b"/" + b"d" * 250) * 300
     assert len(last) > PATH_MAX
     assert found["errors"] == {}

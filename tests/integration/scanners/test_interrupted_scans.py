@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from datamgr.config import ScanSettings, Settings
 from datamgr.db import Database
 from datamgr.errors import UnavailableError
-from scanners import queries, scan
+from scanners import leaders, queries, scan
 from scanners.visibility import EVERYTHING
 from tests import trees
+from tests.waits import eventually
 
 NAME = "soaked"
 KEEP = 2
@@ -78,8 +79,8 @@ class Soak:
                 [row["id"] for row in queries.scans(session) if row["current"]],
                 queries.projects(session, EVERYTHING, selection),
                 queries.by_owner(session, EVERYTHING, selection, "user"),
-                queries.top_files(session, EVERYTHING, selection, 1000),
-                queries.top_directories(session, EVERYTHING, selection, 1000),
+                leaders.files(session, EVERYTHING, selection, 1000),
+                leaders.directories(session, EVERYTHING, selection, 1000),
                 queries.ages_of_files(session, EVERYTHING, selection, "mtime"),
             ]
 
@@ -103,7 +104,7 @@ class Soak:
         assert {path.name for path in store.iterdir()} == {str(number) for number in published}
 
 
-def descendants_left(session_id: int, timeout_s: float = 10) -> list[psutil.Process]:
+def descendants_left(session_id: int, timeout_s: float = 60) -> list[psutil.Process]:
     """Processes of a session that are still alive after a while."""
     end = time.monotonic() + timeout_s
     while True:
@@ -208,8 +209,9 @@ def test_a_scan_killed_during_the_walk_takes_its_processes_with_it(
     trees.make_many_directories(in_memory, 20_000)
     process = replace(soak, tree=in_memory).start()
     try:
-        wait_for(lambda: len(descendants_left(process.pid, 0)) >= 3)
-        wait_for(lambda: list((soak.settings.scan_store_dir / NAME).glob("*.partial/dirs/part-*")))
+        eventually(lambda: len(descendants_left(process.pid, 0)) >= 3, "the walkers start")
+        written = soak.settings.scan_store_dir / NAME
+        eventually(lambda: list(written.glob("*.partial/dirs/part-*")), "a part is written")
     except BaseException:
         process.kill()
         process.communicate()
@@ -218,13 +220,6 @@ def test_a_scan_killed_during_the_walk_takes_its_processes_with_it(
     killed(process, "during the walk")
     assert soak.answers() == before
     assert_next_run_succeeds(soak)
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def test_the_files_of_another_database_are_neither_taken_nor_overwritten(soak: Soak) -> None:

@@ -99,7 +99,7 @@ def wait_for_a_waiting_session(database: Database) -> None:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         with database.transaction(read_only=True) as session:
             if session.scalar(waiting):

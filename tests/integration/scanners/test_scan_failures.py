@@ -65,9 +65,8 @@ def test_a_full_disk_during_the_walk_ends_it_with_a_sentence(
         first = scan.run(kept, database, request(tree))
         done = command("scan", "run", in_memory, "--name", "fs", DATAMGR_SCAN__STORE_DIR=str(store))
         assert done.exit_code == 7
-        assert done.stderr == (
-            f"datamgr: no space left for the scan store {store}/fs; "
-            "the earlier scan stays current\n"
+        assert done.stderr.splitlines()[-1] == (
+            f"datamgr: no space left for the scan store {store}/fs; the earlier scan stays current"
         )
         assert [path.name for path in (store / "fs").iterdir()] == [str(first)]
         assert current(database) == [(first, 1)]

@@ -1,6 +1,5 @@
 """One Spark of two executor processes, and one database, for all tests of this directory."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 from pyspark.sql import SparkSession
 
-from datamgr.config import DatabaseSettings, ScanSettings, Settings
+from datamgr.config import ScanSettings, Settings
 from datamgr.db import Database, make_engine
 from scanners import spark_engine
+from tests import databases
 
 # Two workers of one core; a master, workers and executors as in a standalone cluster.
 MASTER = "local-cluster[2,1,1024]"
@@ -32,19 +32,11 @@ def spark_settings(
 ) -> Iterator[Settings]:
     """Settings by which Spark is the engine, with a database of this directory's own."""
     folder = tmp_path_factory.mktemp("spark")
-    name = f"spark_{os.getpid()}"
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
-    url = server.url.set(database=name).render_as_string(hide_password=False)
-    yield Settings(
-        state_dir=folder / "state",
-        database=DatabaseSettings(url=url),
-        scan=ScanSettings(
+    with databases.fresh(server) as url:
+        scan = ScanSettings(
             engine="spark", spark_master=MASTER, engine_memory="1GiB", spark_conf=QUICK
-        ),
-    )
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        )
+        yield databases.settings(url, folder / "state").model_copy(update={"scan": scan})
 
 
 @pytest.fixture(scope="package")

@@ -90,10 +90,11 @@ def test_java_killed_is_one_sentence(quick: Settings, tmp_path: Path) -> None:
         (java,) = driver.children()
         wait_until(lambda: list((quick.scan_store_dir / "fs").glob("*.partial")))
         java.kill()
-        said = driver.communicate(timeout=60)[1]
+        said = driver.communicate(timeout=120)[1]
     assert driver.returncode == 7, said
-    assert "Spark gave up" in said
-    assert said.count("\n") == 1, said
+    # On a busy machine it says in between that it walks.
+    (sentence,) = (line for line in said.splitlines() if line != "walk ...")
+    assert "Spark gave up" in sentence
     scans = run_command("scan", "list", "--json").json["rows"]
     assert [row["state"] for row in scans] == ["failed"]
 

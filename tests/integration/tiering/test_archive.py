@@ -1,5 +1,6 @@
 """Containers: what is written comes back, by this package and by the tar programs; damage shows."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from tiering import inode
 from tiering.archive import reader, writer
 from tiering.archive.entry import Entry
 from tiering.archive.posix import PosixStore
-from tiering.archive.store import ArchiveError, DamagedError
+from tiering.archive.store import ArchiveError, DamagedError, Store
+from tiering.archive.zst import ZstdStore
 
 pytestmark = mounts.needs_root
 
@@ -52,8 +54,8 @@ def described(root: Path) -> Iterator[tuple[Entry, bytes]]:
         yield entry, payload
 
 
-def written(store: PosixStore, root: Path) -> writer.ContainerWriter:
-    with writer.ContainerWriter(store, writer.new_key()) as container:
+def written(store: Store, root: Path, compress: str = "none") -> writer.ContainerWriter:
+    with writer.ContainerWriter(store, writer.new_key(compress)) as container:
         for entry, payload in described(root):
             # Both ways: with the checksum in the header, and only in the list.
             container.add(entry, payload if len(payload) < 1 << 20 else iter([payload]))
@@ -62,19 +64,21 @@ def written(store: PosixStore, root: Path) -> writer.ContainerWriter:
     return container
 
 
+@pytest.mark.parametrize("compress", ["none", "zstd"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_tar_alone_restores_everything(
-    disk: Path, store: PosixStore, tmp_path: Path, program: str
+    disk: Path, store: PosixStore, program: str, compress: str
 ) -> None:
     source, target = disk / "source", disk / "target"
     source.mkdir()
     target.mkdir()
     archived.make(source)
-    container = written(store, source)
+    container = written(ZstdStore(store), source, compress)
     archive = store.folder / container.key
-    done = subprocess.run(
-        [*PROGRAMS[program], archive, "-C", target], check=False, capture_output=True
-    )
+    how = ["--zstd"] if program == "tar" and compress == "zstd" else []
+    first, *others = PROGRAMS[program]
+    argv = [first, *how, *others, archive, "-C", target]
+    done = subprocess.run(argv, check=False, capture_output=True)
     said = done.stderr.decode(errors="replace")
     assert done.returncode == 0, said
     lines = [line for line in said.splitlines() if not line.endswith(EXPECTED)]
@@ -98,7 +102,9 @@ def test_members_come_back_one_by_one(disk: Path, store: PosixStore) -> None:
     assert found[-1].entry.path.startswith(b".datamgr-archive/")
     payloads = {entry.path: payload for entry, payload in described(disk)}
     for placed in container.placed:
-        parts = reader.payload(store, container.key, placed.offset, placed.entry.stored_bytes)
+        parts = reader.Members(store).payload(
+            container.key, placed.offset, placed.entry.stored_bytes
+        )
         assert b"".join(parts) == payloads[placed.entry.path]
 
 
@@ -106,7 +112,7 @@ def test_the_content_of_a_sparse_file_is_where_it_was(disk: Path, store: PosixSt
     archived.make(disk)
     container = written(store, disk)
     placed = next(p for p in container.placed if p.entry.extents and p.entry.kind == "f")
-    chunks = reader.payload(store, container.key, placed.offset, placed.entry.stored_bytes)
+    chunks = reader.Members(store).payload(container.key, placed.offset, placed.entry.stored_bytes)
     built = bytearray(placed.entry.size_bytes)
     for offset, data in reader.content(chunks, placed.entry):
         built[offset : offset + len(data)] = data
@@ -145,6 +151,38 @@ def test_every_flipped_bit_of_a_payload_is_found(store: PosixStore) -> None:
     assert len(harmless) < end / 37 / 2
 
 
+@pytest.mark.parametrize("of_many", [True, False])
+@pytest.mark.parametrize("position", [None, 5 << 20, 36 << 20])
+def test_what_is_read_back_while_it_is_written_is_compared(
+    store: PosixStore, of_many: bool, position: int | None
+) -> None:
+    content = os.urandom(40 << 20)  # of which a first part is read before the last is written
+    entry = Entry(b"f", "f", size_bytes=len(content))
+    chunks = (content[n : n + (1 << 20)] for n in range(0, len(content), 1 << 20))
+
+    def payload() -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks):
+            if number == 20 and position == 5 << 20:
+                overwrite(position)
+            yield chunk
+
+    def overwrite(at: int) -> None:
+        with (store.folder / "a.tar.tmp").open("r+b") as file:
+            file.seek(at)
+            file.write(b"not this")
+
+    with writer.ContainerWriter(store, "a.tar", of_many=of_many, follow=True) as container:
+        container.add(entry, payload())
+        if position == 36 << 20:
+            overwrite(position)
+        container.finish()
+        if position is None:
+            container.verify()
+        else:
+            with pytest.raises(DamagedError, match=r"a\.tar is (damaged|not what was written)"):
+                container.verify()
+
+
 @pytest.mark.parametrize("length", [0, 511, 512, 5000, -1])
 def test_a_cut_off_container_is_found(store: PosixStore, length: int) -> None:
     container = small(store)
@@ -154,13 +192,13 @@ def test_a_cut_off_container_is_found(store: PosixStore, length: int) -> None:
     with pytest.raises(DamagedError, match=r"is damaged: .*"):
         container.verify()
     with pytest.raises(DamagedError, match="is cut off"):
-        list(reader.payload(store, container.key, container.placed[-1].offset, 700))
+        list(reader.Members(store).payload(container.key, container.placed[-1].offset, 700))
 
 
 def test_a_missing_container_is_named(store: PosixStore) -> None:
     container = small(store)
     store.delete(container.key)
-    with pytest.raises(ArchiveError, match=f"cannot find {container.key} in the archive"):
+    with pytest.raises(ArchiveError, match=f"cannot read {container.key} in the archive"):
         container.verify()
 
 
@@ -181,3 +219,27 @@ def test_an_object_is_not_written_twice(store: PosixStore) -> None:
     with pytest.raises(ArchiveError, match="has an object"):
         store.create(container.key)
     assert list(store.keys()) == [container.key]
+
+
+def test_each_member_has_its_checksums_wherever_they_are_told(store: PosixStore) -> None:
+    """Of known values: of 32 zeros (RFC 3720, B.4) and of `123456789`, in headers and list."""
+    expected = {b"zeros": ("8a9136aa", "00200001"), b"digits": ("e3069283", "091e01de")}
+    contents = {b"zeros": bytes(32), b"digits": b"123456789"}
+    with writer.ContainerWriter(store, writer.new_key()) as container:
+        for name, data in contents.items():
+            container.add(Entry(name, "f", size_bytes=len(data)), data)
+            container.add(Entry(name + b"-in-parts", "f", size_bytes=len(data)), iter([data]))
+        container.finish()
+    found = list(reader.members(store, container.key, with_sums=True))
+    path = store.folder / container.key
+    tail = found[-1].offset
+    lines = path.read_bytes()[tail : tail + found[-1].entry.size_bytes].splitlines()[1:]
+    for member, line in zip(found, lines, strict=False):
+        name = member.entry.path.removesuffix(b"-in-parts")
+        crc, adler = expected[name]
+        assert member.sums is not None
+        assert (f"{member.sums.crc32c:08x}", f"{member.sums.adler32:08x}") == (crc, adler)
+        listed = json.loads(line)
+        assert (listed["crc32c"], listed["adler32"]) == (crc, adler)
+        if name == member.entry.path:
+            assert (member.entry.note["crc32c"], member.entry.note["adler32"]) == (crc, adler)

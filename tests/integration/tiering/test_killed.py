@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,17 @@ import sqlalchemy as sa
 from datamgr.config import Settings
 from datamgr.config_tier import TierSettings
 from datamgr.db import Database
-from tests import archived, mounts
-from tiering.faults import VARIABLE
+from tests import archived, forked, mounts, tier_process
+from tiering import faults, held
 from tiering.models import TierContainer, TierFile, TierOperation
 
 pytestmark = mounts.needs_root
 
+Act = Callable[..., str]
+
 PUT = ["begun", "written", "stored", "verified", "recorded"]
 PUNCH = ["intended", "marked", "punching", "punched", "recorded"]
-STAGE = ["filling", "partly", "filled", "restored", "recorded"]
+STAGE = ["filling", "partly", "filled", "unmarked", "restored", "recorded"]
 
 
 @pytest.fixture
@@ -46,16 +47,21 @@ def data(
     return tier.root
 
 
-def act(action: str, *paths: str, kill_at: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.tier_process", action, "data", *paths],
-        env={**os.environ, VARIABLE: kill_at},
-        capture_output=True,
-        check=False,
-    )
-    said = done.stdout.decode() + done.stderr.decode()
-    assert done.returncode == (-signal.SIGKILL if kill_at else 0), said
-    return said
+@pytest.fixture
+def act(tmp_path: Path) -> Act:
+    """Does something in a process of its own, which is killed at a point; what it said."""
+
+    def act(action: str, *paths: str, kill_at: str = "", fails: bool = False) -> str:
+        def work() -> int:
+            faults.arm(kill_at)
+            return tier_process.main(action, "data", *paths)
+
+        done = forked.call(work, tmp_path / "said")
+        said = done.stdout + done.stderr
+        assert done.exit_code == (-signal.SIGKILL if kill_at else fails), said
+        return said
+
+    return act
 
 
 def states(database: Database) -> dict[bytes, str]:
@@ -78,7 +84,7 @@ def leftovers(database: Database, archive: Path) -> set[str]:
 
 @pytest.mark.parametrize("point", PUT)
 def test_a_killed_put_leaves_files_as_they_were(
-    data: Path, tier: TierSettings, database: Database, point: str
+    act: Act, data: Path, tier: TierSettings, database: Database, point: str
 ) -> None:
     before = archived.snapshot(data)
     act("put", kill_at=f"put.{point}")
@@ -94,7 +100,7 @@ def test_a_killed_put_leaves_files_as_they_were(
 @pytest.mark.parametrize("point", PUNCH)
 @pytest.mark.parametrize("name", ["large"])
 def test_a_killed_punch_ends_as_file_or_stub(
-    data: Path, tier: TierSettings, database: Database, point: str, name: str
+    act: Act, data: Path, tier: TierSettings, database: Database, point: str, name: str
 ) -> None:
     before = archived.snapshot(data)
     act("put+punch", name, kill_at=f"punch.{point}")
@@ -116,16 +122,16 @@ def test_a_killed_punch_ends_as_file_or_stub(
 @pytest.mark.parametrize("point", STAGE)
 @pytest.mark.parametrize("name", ["sparse"])
 def test_a_killed_stage_ends_as_file_or_clean_stub(
-    data: Path, tier: TierSettings, database: Database, point: str, name: str
+    act: Act, data: Path, tier: TierSettings, database: Database, point: str, name: str
 ) -> None:
     before = archived.snapshot(data)
     act("put+punch+stage", name, kill_at=f"stage.{point}")
-    if point in ("filling", "partly", "filled"):
-        # Half filled or not yet known to be whole: nobody can read it.
+    if point in ("filling", "partly", "filled", "unmarked"):
+        # Half filled or not yet an ordinary file: nobody can read it.
         assert (data / name).stat().st_mode & 0o777 == 0
     act("recover")
     assert leftovers(database, tier.archive) == set()
-    if point in ("filling", "partly"):
+    if point in ("filling", "partly", "filled"):
         assert states(database)[name.encode()] == "H"
         stub = (data / name).stat()
         assert stub.st_blocks <= 8
@@ -135,7 +141,28 @@ def test_a_killed_stage_ends_as_file_or_clean_stub(
     assert archived.difference(before, archived.snapshot(data)) == {}
 
 
-def test_what_was_written_after_a_crash_is_kept(data: Path, database: Database) -> None:
+@pytest.mark.parametrize("point", STAGE)
+def test_of_batches_that_overlap_each_ends_as_files_or_stubs(
+    act: Act,
+    data: Path,
+    tier: TierSettings,
+    database: Database,
+    point: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed at its second batch: one is being ended while the next is filled."""
+    monkeypatch.setattr(held, "BATCH_FILES", 1)
+    names = ("large", "small", "sparse")
+    before = archived.snapshot(data)
+    act("put+punch+stage", *names, kill_at=f"stage.{point}:1")
+    act("recover")
+    assert leftovers(database, tier.archive) == set()
+    act("stage", *names)
+    assert set(states(database).values()) == {"B"}
+    assert archived.difference(before, archived.snapshot(data)) == {}
+
+
+def test_what_was_written_after_a_crash_is_kept(act: Act, data: Path, database: Database) -> None:
     act("put+punch", "small", kill_at="punch.intended")
     (data / "small").write_bytes(b"new")
     act("recover")
@@ -144,9 +171,23 @@ def test_what_was_written_after_a_crash_is_kept(data: Path, database: Database) 
 
 
 def test_a_file_that_is_gone_holds_nothing_up(
-    data: Path, tier: TierSettings, database: Database
+    act: Act, data: Path, tier: TierSettings, database: Database
 ) -> None:
     act("put+punch", "small", kill_at="punch.punched")
     (data / "small").unlink()
     act("recover")
     assert leftovers(database, tier.archive) == set()
+
+
+def test_what_was_written_after_a_stage_that_was_not_recorded_is_kept(
+    act: Act, data: Path, database: Database
+) -> None:
+    """Of the same size, and known to the archive by nothing but its content."""
+    act("put+punch+stage", "small", kill_at="stage.restored")
+    (data / "small").write_bytes(b"x" * 5000)
+    (data / "small").chmod(0o604)
+    act("recover")
+    assert states(database)[b"small"] == "B"
+    assert (data / "small").stat().st_mode & 0o777 == 0o604
+    assert "it changed since it was archived" in act("punch", "small", fails=True)
+    assert (data / "small").read_bytes() == b"x" * 5000

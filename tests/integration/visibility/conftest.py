@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from datamgr import catalog
 from datamgr.catalog import ProjectChange, ProjectMember, ProjectRole
-from datamgr.config import DatabaseSettings, Settings
+from datamgr.config import Settings
 from datamgr.db import Database, make_engine
 from datamgr.identity import Caller, Role
 from scanners import scan
+from tests import databases
 from tests.people import grant, make, person
 
 COSMO, LAB, ALL = 60_101, 60_102, 60_100
@@ -82,23 +83,14 @@ def tree() -> Iterator[Path]:
 @contextmanager
 def scanned_tree(server: sa.Engine, template: Path, *, registered: bool) -> Iterator[Scanned]:
     """A scan of the tree in a database of its own, with projects or without."""
-    name = f"visible_{os.getpid()}_{abs(hash(template))}"
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_datamgr"))
-    url = server.url.set(database=name)
-    engine = make_engine(url, 10)
-    text = url.render_as_string(hide_password=False)
-    settings = Settings(state_dir=template / "state", database=DatabaseSettings(url=text))
-    try:
-        with tree() as root:
-            tops = (register if registered else top_level)(root, Database(engine))
-            scanned = Scanned(root, tops, settings, Database(engine))
-            scanned.again()
-            yield scanned
-    finally:
+    with databases.fresh(server) as url, tree() as root:
+        engine = make_engine(url, 10)
+        settings = databases.settings(url, template / "state")
+        tops = (register if registered else top_level)(root, Database(engine))
+        scanned = Scanned(root, tops, settings, Database(engine))
+        scanned.again()
+        yield scanned
         engine.dispose()
-        with server.connect() as connection:
-            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def register(root: Path, database: Database) -> dict[Path, set[Caller]]:

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from datamgr.errors import NotFoundError
 from datamgr.identity import Caller
-from scanners import find, growth, parts, places, publish, queries, tables, visibility
+from scanners import find, growth, leaders, parts, places, publish, queries, tables, visibility
 from scanners.find import Question
 from scanners.queries import Selection
 from scanners.store import ScanStore
@@ -59,7 +59,7 @@ def seen_by_each_query(scanned: Scanned, caller: Caller) -> dict[str, set[bytes]
         below = {row["path"] for p in parents for row in queries.children(session, visible, p)}
         seen["children"] = below | {p["path"] for p in parents if p["path"] not in below}
         try:
-            files = queries.top_files(session, visible, ALL, 1000)
+            files = leaders.files(session, visible, ALL, 1000)
             here = places.of(session, visible, scanned.settings.scan_store_dir, ALL)
             source = tables.Source(session, visible, scanned.settings.scan_store_dir, ALL)
             exported = list(tables.TABLES["directories"].rows(source))
@@ -156,8 +156,8 @@ def test_a_hidden_project_is_unknown(registered: Scanned) -> None:
     questions: list[Callable[..., object]] = [
         queries.projects,
         lambda *a: queries.by_owner(*a, "user"),
-        lambda *a: queries.top_files(*a, 5),
-        lambda *a: queries.top_directories(*a, 5),
+        lambda *a: leaders.files(*a, 5),
+        lambda *a: leaders.directories(*a, 5),
         lambda *a: queries.ages_of_files(*a, "mtime"),
         growth.scan_pairs,
         lambda session, visible, selection: places.of(session, visible, Path("/"), selection),

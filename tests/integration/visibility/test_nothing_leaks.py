@@ -15,10 +15,10 @@ from datamgr.api.app import create_app
 from datamgr.api.auth import Access
 from datamgr.cli import main
 from datamgr.identity import Caller
-from tests.integration.test_api import serving
 from tests.integration.visibility.conftest import ADA, BOB, CY, STAFF, STRANGER, Scanned
 from tests.integration.visibility.test_modes import expected
 from tests.mounts import needs_root
+from tests.served import serving
 
 pytestmark = [needs_root, pytest.mark.root]
 COMMANDS = [

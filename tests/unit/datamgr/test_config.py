@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from datamgr import config
+from datamgr import config, config_file
 from datamgr.errors import InvalidError, NotFoundError
 
 
@@ -122,6 +122,30 @@ def test_a_place_that_cannot_be_looked_at_has_no_configuration(
 ) -> None:
     """As the home of the account that called sudo; here by a name that no directory can have."""
     monkeypatch.setenv("XDG_CONFIG_HOME", "/" + "x" * 300)
-    assert config.find_config(None) in (None, config.SYSTEM_CONFIG)
+    assert config_file.find_config(None) in (None, config_file.SYSTEM_CONFIG)
     with pytest.raises(InvalidError, match="cannot be read: File name too long"):
         config.load("/" + "x" * 300)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "state_dir = 'here'",
+        "state_dir = '~/there'\n[tier.a]\nroot = '/a'\narchive = '/b'",
+        "[tiering]\nsocket = '/run/a.sock'",
+        "state_dir = '/s'\n[tiering]\nsocket = 'beside.sock'\nworkers = 3",
+    ],
+)
+def test_a_client_finds_the_socket_without_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Where it cannot tell, as with variables that decide, it says so."""
+    monkeypatch.delenv("DATAMGR_STATE_DIR")
+    file = tmp_path / "datamgr.toml"
+    file.write_text(written)
+    assert config_file.tier_socket(str(file)) == config.load(str(file)).tier_socket
+    for name in ("DATAMGR_STATE_DIR", "datamgr_tiering__socket"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "/elsewhere")
+            assert config_file.tier_socket(str(file)) is None

@@ -37,3 +37,10 @@ def test_reading_the_usage_loads_nothing_heavy(monkeypatch: pytest.MonkeyPatch) 
     assert exit_code == 7
     assert "sqlalchemy" in names
     assert names & HEAVY == set()
+
+
+def test_a_list_of_scans_loads_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAMGR_DATABASE__URL", "postgresql:///x?host=/nowhere")
+    exit_code, names = loaded("scan", "list", "--json")
+    assert exit_code == 7
+    assert names & {"ibis", "duckdb", "pyspark"} == set()

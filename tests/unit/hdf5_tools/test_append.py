@@ -1,5 +1,6 @@
 """What `append.Writer` writes is what h5py reads."""
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def test_a_later_writer_goes_on_inside_a_chunk(file: h5py.File) -> None:
     assert (dataset[()] == given).all()
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_compressed_chunk_is_never_written_over(file: h5py.File, level: int) -> None:
+    """Not even by one of the same size, which HDF5 would put in its place."""
+    given = frames(16, (64,), "<u4")
+    dataset = append.create(file, "x", (64,), "<u4", chunk_bytes=4096, gzip_level=level)
+    file.swmr_mode = True
+    places = []
+    for _ in range(2):  # a later writer too
+        with append.Writer(dataset, flush_frames=1) as writer:
+            for _ in range(8):
+                writer.append(given[writer.frames])
+                places.append(dataset.id.get_chunk_info_by_coord((0, 0)).byte_offset)
+    assert len(set(places)) == 16
+    stored = dataset.id.read_direct_chunk((0, 0))[1]
+    assert zlib.decompress(stored) == given.tobytes()
+    assert (dataset[()] == given).all()
+
+
 def test_the_buffer_is_not_the_callers(file: h5py.File) -> None:
     dataset = append.create(file, "x", (4,), "<u4", chunk_bytes=64, gzip_level=1)
     mine = np.zeros(4, "<u4")
@@ -59,6 +78,17 @@ def test_the_buffer_is_not_the_callers(file: h5py.File) -> None:
             mine[:] = number
             writer.append(mine)
     assert (dataset[:, 0] == np.arange(9)).all()
+
+
+def test_whole_chunks_of_many_frames_go_behind_those_that_were_held(file: h5py.File) -> None:
+    """3 are held, 5 fill that chunk, 16 are two whole chunks, and 3 are held again."""
+    given = frames(54, (4,), "<u4")
+    dataset = append.create(file, "x", (4,), "<u4", chunk_bytes=8 * 16)
+    with append.Writer(dataset) as writer:
+        writer.extend(given[:3])
+        writer.extend(given[3:27])
+        writer.extend(given[27:].copy(order="F"))
+    assert (dataset[()] == given).all()
 
 
 def test_wrong_frames_are_refused_and_nothing_is_written(file: h5py.File) -> None:

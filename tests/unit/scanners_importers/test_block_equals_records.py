@@ -3,7 +3,7 @@
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from scanners.importers import raw
 from scanners.importers.fields import Listed, Unparsable
@@ -44,7 +44,15 @@ def attempt(read: Any, argument: Any) -> Any:
         return None
 
 
+# The second line continues the name before: it does not begin with a digit.
+CONTINUED = [
+    {b"n": b"0", b"m": b"0", b"name": b"\t"},
+    {b"n": b" 3", b"m": b"0", b"name": b"a"},
+]
+
+
 @settings(max_examples=250, deadline=None)
+@example("lester", CONTINUED)
 @given(st.sampled_from(sorted(FORMATS)), st.lists(RECORD, min_size=1, max_size=4))
 def test_a_block_is_its_records(name: str, records: list[dict[bytes, bytes]]) -> None:
     columns = "path,kind,size_bytes,uid,gid,mtime_s" if name == "csv" else None
