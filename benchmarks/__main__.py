@@ -18,6 +18,11 @@ NAMES = (
     "perms",
     "append",
     "hdf5_search",
+    "tiering",
+    "tape",
+    "hdf5_harvest",
+    "hdf5_mirror",
+    "web",
 )
 
 
@@ -33,6 +38,15 @@ def main() -> None:
         nargs="*",
         default=[1_000_000, 5_000_000, 20_000_000],
         help="entries of the synthetic scan stores",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="web: the store of a centre instead of a tenth of it"
+    )
+    parser.add_argument("--web-seconds", type=float, default=2.0, help="web: how long each page")
+    parser.add_argument("--web-pages", nargs="*", metavar="WORDS", help="web: these pages only")
+    parser.add_argument("--web-workers", type=int, default=1, help="web: processes that serve")
+    parser.add_argument(
+        "--web-store", metavar="DIR", help="web: keep the store there, and reuse it"
     )
     arguments = parser.parse_args()
     for name in arguments.names:

@@ -33,9 +33,18 @@ def config_page() -> str:
             for key, inner in _repeated(section).items():
                 parts.append(f"\n### `[[{name}.{key}]]`\n\n{(inner.__doc__ or '').strip()}\n\n")
                 parts.append(_table(inner, list(inner.model_fields)))
+            for key, inner in _named(section).items():
+                parts.append(f"\n### `[{name}.{key}.NAME]`\n\n{(inner.__doc__ or '').strip()}\n\n")
+                parts.append(_table(inner, list(inner.model_fields)))
     for name, inner in _named(Settings).items():
         parts.append(f"\n## `[{name}.NAME]`\n\n{(inner.__doc__ or '').strip()}\n\n")
         parts.append(_table(inner, list(inner.model_fields)))
+        for key, table in _named(inner).items():
+            parts.append(f"\n### `[{name}.NAME.{key}.NAME]`\n\n{(table.__doc__ or '').strip()}\n\n")
+            parts.append(_table(table, list(table.model_fields)))
+        for key, table in _alternatives(inner):
+            parts.append(f"\n### `[{name}.NAME.{key}]`\n\n{(table.__doc__ or '').strip()}\n\n")
+            parts.append(_table(table, list(table.model_fields)))
     return "".join(parts)
 
 
@@ -51,12 +60,25 @@ def _repeated(section: type[Section]) -> dict[str, type[Section]]:
     return {name: args[0] for name, args in items.items() if args and _is_section(args[0])}
 
 
-def _named(model: type[Settings]) -> dict[str, type[Section]]:
+def _named(model: type[Settings] | type[Section]) -> dict[str, type[Section]]:
     """The settings that are tables by a name that the site gives, with the model of one."""
     items = {name: typing.get_args(field.annotation) for name, field in model.model_fields.items()}
     return {
         name: args[1] for name, args in items.items() if len(args) == 2 and _is_section(args[1])
     }
+
+
+def _alternatives(section: type[Section]) -> list[tuple[str, type[Section]]]:
+    """The settings that may be a table instead of a plain value, with the models of that.
+
+    Where several may be the same, the first stands for all.
+    """
+    found: list[tuple[str, type[Section]]] = []
+    for name, field in section.model_fields.items():
+        tables = [kind for kind in typing.get_args(field.annotation) if _is_section(kind)]
+        if not any(table is known for table in tables for _, known in found):
+            found += [(name, table) for table in tables]
+    return found
 
 
 def _table(model: type, names: list[str]) -> str:
