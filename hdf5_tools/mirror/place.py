@@ -1,6 +1,8 @@
 """Where replicas lie: names below one directory, reached without following any link.
 
 The replica of NAME is NAME.incomplete until its writer has closed the file and both sides agree.
+A stream that its writer has not started is NAME.incomplete.new: HDF5 waits for hours for the
+checksums of what is not complete.
 """
 
 import fcntl
@@ -17,6 +19,7 @@ from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFound
 
 CONTROL = b".h5mirror"
 INCOMPLETE = b".incomplete"
+NEW = INCOMPLETE + b".new"
 _MAX_NAME_BYTES = 1024
 _MAX_PART_BYTES = 220  # leaves room for what is added to the name
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

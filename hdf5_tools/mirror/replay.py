@@ -9,7 +9,7 @@ import numpy as np
 from datamgr.errors import InvalidError, UnavailableError
 from hdf5_tools import append, recover
 from hdf5_tools.chunks import Store
-from hdf5_tools.mirror import protocol, ranges, undo, values
+from hdf5_tools.mirror import protocol, ranges, values
 from hdf5_tools.mirror.place import Place
 from hdf5_tools.mirror.protocol import Frame, Kind
 from hdf5_tools.mirror.replica import Slot, explained
@@ -68,7 +68,7 @@ class StreamReplica:
             values.put_attribute(self._file, frame.json())
         elif frame.kind == Kind.START:
             self._file.swmr_mode = True
-            self._slot.journal.commit(undo.NEVER)
+            self._slot.start()
         elif frame.kind == Kind.CHUNK:
             self._take(frame)
         elif frame.kind == Kind.PUBLISH:

@@ -19,7 +19,7 @@ from datamgr.errors import (
 )
 from hdf5_tools import recover
 from hdf5_tools.mirror import place, protocol, ranges, undo
-from hdf5_tools.mirror.place import INCOMPLETE, Place
+from hdf5_tools.mirror.place import INCOMPLETE, NEW, Place
 from hdf5_tools.mirror.protocol import Frame, Kind
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,18 @@ _MAX_OFFSET = 1 << 62
 
 
 class Slot:
-    """The files of a replica: NAME.incomplete and its journal, and NAME at last."""
+    """The files of a replica: NAME.incomplete and its journal, and NAME at last.
+
+    A stream is NAME.incomplete.new before that.
+    """
 
     def __init__(
         self, where: Place, name: bytes, session: bytes, *, keep: bool, is_bytes: bool = True
     ) -> None:
         """`keep`: go on with what is there, whose ever it is; otherwise that is set aside.
 
-        `is_bytes`: the replica is written byte by byte, and taken back to its last commit.
+        `is_bytes`: the replica is written byte by byte, and taken back to its last commit;
+        otherwise it is a stream, which begins anew if it was not started.
 
         Raises:
             DatamgrError: the name is not possible, or its files cannot be opened.
@@ -55,13 +59,13 @@ class Slot:
                 self.was_kept = keep or (head is not None and head.session == session)
                 if not self.was_kept:
                     place.set_aside(folder, leaf)
-                self.file = place.open_regular(folder, leaf + INCOMPLETE, os.O_RDWR | os.O_CREAT)
+                is_started = self.was_kept and head is not None and head.is_started
+                self._present = leaf + (INCOMPLETE if is_bytes or is_started else NEW)
+                self.file = place.open_regular(folder, self._present, os.O_RDWR | os.O_CREAT)
             except BaseException:
                 self._close_folder()
                 raise
-            size = None if is_bytes else 0
-            if not is_bytes and self.was_kept and head is not None and head.is_started:
-                size = undo.NEVER
+            size = None if is_bytes else undo.NEVER if is_started else 0
             self.journal = undo.Journal(self._journal_file, self.file, name, session, size)
             if is_bytes and self.was_kept and os.fstat(self.file).st_size == 0:
                 self._copy_complete()
@@ -71,7 +75,7 @@ class Slot:
         try:
             self.journal.roll_back()
             if os.fstat(self.file).st_size == 0:
-                os.unlink(self.leaf + INCOMPLETE, dir_fd=self._folder)
+                os.unlink(self._present, dir_fd=self._folder)
                 self._forget()
             else:
                 with suppress(InvalidError):
@@ -79,25 +83,33 @@ class Slot:
         finally:
             self.close()
 
+    def start(self) -> None:
+        """A stream can be read from now on, and is not begun anew any more."""
+        self.journal.commit(undo.NEVER)
+        if self._present != self.leaf + INCOMPLETE:
+            self._rename(self.leaf + INCOMPLETE)
+
     def finish(self) -> None:
         """The replica is complete: it takes its name."""
         os.fsync(self.file)
         _require_replaceable(self._folder, self.leaf)
-        os.rename(
-            self.leaf + INCOMPLETE, self.leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder
-        )
+        self._rename(self.leaf)
         os.fsync(self._folder)
         self._forget()
 
     @property
     def path(self) -> str:
         """A name by which this process reaches the replica, wherever its folder has gone."""
-        return f"/proc/self/fd/{self._folder}/{os.fsdecode(self.leaf + INCOMPLETE)}"
+        return f"/proc/self/fd/{self._folder}/{os.fsdecode(self._present)}"
 
     def close(self) -> None:
         """Close the files."""
         os.close(self.file)
         self._close_folder()
+
+    def _rename(self, leaf: bytes) -> None:
+        os.rename(self._present, leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._present = leaf
 
     def _forget(self) -> None:
         with suppress(FileNotFoundError):
@@ -198,6 +210,8 @@ def roll_back_all(where: Place) -> list[str]:
 def _roll_back(where: Place, journal: int, head: undo.Head) -> bool:
     """Settle one; whether there is anything in it."""
     with where.folder(head.name, make=False) as (folder, leaf):
+        with suppress(FileNotFoundError):
+            os.unlink(leaf + NEW, dir_fd=folder)
         replica = place.open_regular(folder, leaf + INCOMPLETE, os.O_RDWR)
         try:
             undo.undo(journal, replica)

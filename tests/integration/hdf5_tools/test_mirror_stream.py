@@ -88,6 +88,40 @@ def test_a_replica_is_read_while_it_grows(tmp_path: Path) -> None:
             assert file["plain"].shape == file["packed"].shape == (60_000, *FRAME)
 
 
+def test_nobody_reads_a_replica_before_it_is_started(tmp_path: Path) -> None:
+    """HDF5 would wait for hours for the checksum of what is not complete, or lock the file."""
+    with receiving(tmp_path) as receiver:
+        with mirror.stream(
+            receiver.url("a.h5"), tmp_path / "a.h5", token_file=tmp_path / "token"
+        ) as stream:
+            stream.create("plain", FRAME, "u4")
+            stream.mirror.drain(60)
+            shown = {path.name for path in receiver.into.iterdir()}
+            assert shown == {".h5mirror", "a.h5.incomplete.new"}
+            stream.start()
+            stream.mirror.drain(60)
+            with h5py.File(receiver.into / "a.h5.incomplete", libver="latest", swmr=True) as file:
+                assert append.frames_written(file["plain"]) == 0
+        assert {path.name for path in receiver.into.iterdir()} == {".h5mirror", "a.h5"}
+
+
+def test_what_was_not_started_is_gone_after_a_crash(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        with mirror.stream(
+            receiver.url("a.h5"), tmp_path / "a.h5", token_file=tmp_path / "token"
+        ) as stream:
+            stream.create("plain", FRAME, "u4")
+            stream.mirror.drain(60)
+            receiver.end(kill=True)
+            (receiver.into / "b.h5.incomplete.new").write_bytes(b"of nobody known: stays")
+            receiver.start()
+            stream.start()
+            stream.mirror.drain(60)
+            shown = {path.name for path in receiver.into.iterdir()}
+            assert shown == {".h5mirror", "a.h5.incomplete", "b.h5.incomplete.new"}
+        assert (receiver.into / "a.h5").exists()
+
+
 @pytest.mark.soak
 def test_replicas_have_every_frame_after_any_number_of_faults(
     tmp_path: Path, request: pytest.FixtureRequest
