@@ -27,6 +27,7 @@ ROUTERS = (
     "dashboard.hdf5:router",
 )
 RENDER = "dashboard.rendering:page"
+RECALL = "dashboard.remembered:recall"
 
 LOGINS_A_MINUTE = 60  # from one address; a login at a provider asks twice
 # A page of names with their ticks; nothing is uploaded.
@@ -58,6 +59,7 @@ def create_app(settings: Settings, database: Database, access: Access) -> FastAP
     app.state.access = access
     app.state.stopping = threading.Event()
     app.state.render = _load(RENDER)
+    app.state.recall = _load(RECALL)
     app.state.memory = Memory(settings.web.remembered_mib << 20)
     # Tells answers of other settings and versions apart, also those that browsers keep.
     made_of = f"{metadata.version('datamgr')} {access} {settings!r}"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
-from datamgr import identity, sessions
+from datamgr import changes, identity, sessions
 from datamgr.api import visitor
 from datamgr.api.visitor import Visitor
 from datamgr.config import Settings
@@ -166,8 +166,9 @@ def _by_cookie(request: Request, settings: Settings, access: Access) -> Visitor 
     database: Database = request.app.state.database
     with database.transaction(read_only=True) as session:
         found = sessions.find(session, settings, token)
-    if found is None:
-        return None
+        if found is None:
+            return None
+        version = changes.version(session)
     known, due = found
     caller = sessions.caller_of(settings, known)
     if caller is None:
@@ -175,7 +176,7 @@ def _by_cookie(request: Request, settings: Settings, access: Access) -> Visitor 
     if due:
         with database.transaction() as session:
             sessions.touch(session, known.id)
-    return Visitor(caller, known.id, sessions.form_token(token))
+    return Visitor(caller, known.id, sessions.form_token(token), version)
 
 
 def _by_proxy(request: Request, settings: Settings, access: Access) -> Visitor | None:

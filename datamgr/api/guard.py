@@ -10,6 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from datamgr.api import auth, login, problems, visitor
 from datamgr.api.auth import Access
+from datamgr.api.visitor import Visitor
 from datamgr.config import Settings
 from datamgr.errors import DatamgrError
 
@@ -65,7 +66,9 @@ async def _answer(request: Request, call_next: Next) -> Response:
         return problems.answer(request, 400, "Unknown host", "This address is not served here.")
     if request.url.path.startswith("/static/"):
         return await call_next(request)
-    found = await run_in_threadpool(auth.identify, request)
+    found, recalled = await run_in_threadpool(_look, request)
+    if recalled is not None:
+        return recalled
     if found is None and not request.url.path.startswith(OPEN_PREFIXES):
         return _who_are_you(request, settings)
     cookie = None
@@ -81,6 +84,14 @@ async def _answer(request: Request, call_next: Next) -> Response:
     if cookie is not None:
         access.set_cookie(response, cookie, settings.web.session_s)
     return response
+
+
+def _look(request: Request) -> tuple[Visitor | None, Response | None]:
+    """Who asks, and the page if it is remembered: in one way to another thread and back."""
+    found = auth.identify(request)
+    request.state.visitor = found
+    recalled = request.app.state.recall(request) if request.method == "GET" else None
+    return found, recalled
 
 
 def _may_be_forged(request: Request, access: Access) -> bool:

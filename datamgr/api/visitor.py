@@ -14,12 +14,14 @@ class Visitor:
     """Somebody known. `session_id`: of the web session, None for who came with each request.
 
     `form_token`: what forms must carry; None where the browser adds nothing by itself, so that no
-    other page can make it ask.
+    other page can make it ask. `version`: of what pages show, in the transaction in which the
+    session was found; see `datamgr.changes`.
     """
 
     caller: Caller
     session_id: int | None = None
     form_token: str | None = None
+    version: str | None = None
 
 
 def of(request: Request) -> Visitor | None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from dashboard import choices, home
-from datamgr import catalog
-from datamgr.api import deps
+from datamgr import catalog, changes
+from datamgr.api import auth
 from datamgr.api.app import create_app
 from datamgr.api.auth import Access
+from datamgr.api.visitor import Visitor
 from datamgr.catalog import ProjectChange
 from datamgr.config import Settings
 from datamgr.config_tier import TierSettings
@@ -43,25 +45,33 @@ class Site:
         return self._client.get(page, headers=headers)
 
 
-def site(settings: Settings, database: Database) -> Iterator[Site]:
-    callers: list[Caller] = []
-    app = create_app(settings, database, Access(TOKEN))
-    app.dependency_overrides[deps.account] = lambda: callers[0]
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    with (
-        served.serving(app) as address,
-        httpx.Client(base_url=address, headers=headers) as client,
-    ):
-        yield Site(client, callers)
+def identify(request: Request) -> Visitor:
+    """Whom the test names, with the session of a browser."""
+    caller: Caller = request.app.state.callers[0]
+    database: Database = request.app.state.database
+    with database.transaction(read_only=True) as session:
+        return Visitor(caller, caller.uid, "form", changes.version(session))
 
 
 @pytest.fixture
-def remembering(settings: Settings, database: Database) -> Iterator[Site]:
+def sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "identify", identify)
+
+
+def site(settings: Settings, database: Database) -> Iterator[Site]:
+    app = create_app(settings, database, Access(TOKEN))
+    app.state.callers = []
+    with served.serving(app) as address, httpx.Client(base_url=address) as client:
+        yield Site(client, app.state.callers)
+
+
+@pytest.fixture
+def remembering(sessions: None, settings: Settings, database: Database) -> Iterator[Site]:
     yield from site(settings, database)
 
 
 @pytest.fixture
-def forgetful(settings: Settings, database: Database) -> Iterator[Site]:
+def forgetful(sessions: None, settings: Settings, database: Database) -> Iterator[Site]:
     """Makes each page anew."""
     nothing = WebSettings(remembered_mib=0)
     yield from site(settings.model_copy(update={"web": nothing}), database)
@@ -169,7 +179,7 @@ def test_who_left_the_group_sees_nothing_of_it(remembering: Site, scanned: Path)
 
 
 def test_states_of_tiering_are_not_remembered(
-    settings: Settings, database: Database, scanned: Path
+    sessions: None, settings: Settings, database: Database, scanned: Path
 ) -> None:
     tier = TierSettings(root=scanned / "cosmo", archive=Path("/archive"))
     address = f"/browse?at={choices.encode_path(os.fsencode(scanned / 'cosmo/runs'))}"
