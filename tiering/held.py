@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -110,14 +111,40 @@ def batches(root: ManagedRoot, paths: Iterable[bytes], report: Report) -> Iterat
     """The files at the paths, in batches that whoever takes one closes."""
     left = iter(paths)
     while chosen := list(islice(left, BATCH_FILES)):
-        portions = deque(_portions(_opened(root, chosen, report)))
+        yield from _shared_out(root, report, _opened(root, chosen, report))
+
+
+def batches_ahead(root: ManagedRoot, paths: Iterable[bytes], report: Report) -> Iterator[Batch]:
+    """As `batches`, but the next are opened by a thread while the last ones are worked on.
+
+    Not for what nobody else may have open, as a further name of a file among the next ones.
+    """
+    left = iter(paths)
+    with ThreadPoolExecutor(1, "open") as thread:
+        opening: Future[list[Held]] | None = None
         try:
-            while portions:
-                yield Batch(root, report, portions.popleft())
-                report.watch()
+            while True:
+                chosen = list(islice(left, BATCH_FILES))
+                before = opening
+                opening = thread.submit(_opened, root, chosen, report) if chosen else None
+                if before is not None:
+                    yield from _shared_out(root, report, before.result())
+                elif opening is None:
+                    return
         finally:
-            for portion in portions:
-                Batch(root, report, portion).close()
+            if opening is not None:
+                Batch(root, report, opening.result()).close()
+
+
+def _shared_out(root: ManagedRoot, report: Report, files: list[Held]) -> Iterator[Batch]:
+    portions = deque(_portions(files))
+    try:
+        while portions:
+            yield Batch(root, report, portions.popleft())
+            report.watch()
+    finally:
+        for portion in portions:
+            Batch(root, report, portion).close()
 
 
 def _portions(files: list[Held]) -> Iterator[list[Held]]:
@@ -146,15 +173,23 @@ _PLACES = sa.text(
 def in_archive_order(root: ManagedRoot, found: Iterable[Found]) -> list[bytes]:
     """The paths of files in the order in which the archive holds them, for tapes and reading on.
 
-    Only a hint: it looks at inode numbers alone, and what it does not know comes last.
+    Only a hint: it looks at inode numbers alone, and what it does not know comes last. Of the names
+    of one archived file it gives the first.
     """
     left = (file for file in found if file.is_file)
     placed: list[tuple[str, int, bytes]] = []
+    named: set[int] = set()
     while chosen := list(islice(left, _ORDERED_AT_ONCE)):
         asked = {"filesystem": root.filesystem, "inodes": [file.inode for file in chosen]}
         with root.database.transaction(read_only=True) as session:
             places = {int(i): (key, at) for i, key, at in session.execute(_PLACES, asked)}
-        placed += [(*places.get(file.inode, ("~", 0)), file.path) for file in chosen]
+        for file in chosen:
+            place = places.get(file.inode)
+            if place is None:
+                placed.append(("~", 0, file.path))
+            elif file.inode not in named:
+                named.add(file.inode)
+                placed.append((*place, file.path))
     return order.sort(root, placed)
 
 

@@ -11,7 +11,7 @@ from tiering import faults, held, kernel, models, stub
 from tiering.archive import reader
 from tiering.archive.entry import Entry
 from tiering.archive.store import DamagedError
-from tiering.held import Batch, Held, batches, in_archive_order
+from tiering.held import Batch, Held, batches_ahead, in_archive_order
 from tiering.journaled import Journaled
 from tiering.root import ManagedRoot, Report
 from tiering.walk import walk
@@ -38,7 +38,7 @@ def stage(
     with ExitStack() as stack:
         copies = [stack.enter_context(reader.Members(copy)) for copy in root.store.copies]
         finishing = stack.enter_context(_Finishing())
-        for batch in batches(root, in_archive_order(root, found), report):
+        for batch in batches_ahead(root, in_archive_order(root, found), report):
             finishing.open(batch)
             work = _Stage(batch, copies)
             work.fill()
@@ -96,7 +96,7 @@ class _Stage(Journaled):
 
     def _write_small(self, file: Held, members: reader.Members) -> None:
         known = file.known
-        data = b"".join(members.payload(known.key, known.offset_bytes, known.stored_bytes))
+        data = members.whole(known.key, known.offset_bytes, known.stored_bytes)
         _require_same(hashlib.sha256(data), file)
         stub.fill(file.descriptor, 0, data)
         faults.reach("stage.partly")

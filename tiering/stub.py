@@ -8,14 +8,15 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from datamgr.errors import ConflictError
 from tiering import kernel
 from tiering.inode import STUB_XATTRS
 from tiering.rows import Archived
+
+T = TypeVar("T")
 
 # The kernel drops it from a file that is written to. Source: capabilities(7).
 _CAPABILITY = "security.capability"
@@ -67,22 +68,22 @@ def read(descriptor: int) -> Mark | None:
         ConflictError: the mark is malformed.
     """
     try:
-        with _shown(descriptor):
-            return decode(os.getxattr(descriptor, _name()))
+        return decode(_reach(descriptor, lambda name: os.getxattr(descriptor, name)))
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
         return None
 
 
-@contextmanager
-def _shown(descriptor: int) -> Iterator[None]:
-    """A block in which an own stub has permissions: without, only root reads its attributes."""
-    is_hidden = os.geteuid() != 0 and stat.S_IMODE(os.fstat(descriptor).st_mode) == 0
+def _reach(descriptor: int, work: Callable[[bytes], T]) -> T:
+    """Do a work with the mark of this name; without permissions, only root gets at attributes."""
+    if os.geteuid() == 0:
+        return work(STUB_XATTRS[0])
+    is_hidden = stat.S_IMODE(os.fstat(descriptor).st_mode) == 0
     if is_hidden:
         os.fchmod(descriptor, 0o600)
     try:
-        yield
+        return work(STUB_XATTRS[1])
     finally:
         if is_hidden:
             os.fchmod(descriptor, 0)
@@ -112,7 +113,8 @@ def open_hidden(root: int, path: bytes, flags: int) -> int:
 
 def set_mark(descriptor: int, mark: Mark) -> None:
     """Mark a file that is about to become a stub; it is not on disk before a sync."""
-    os.setxattr(descriptor, _name(), mark.encode())
+    name = STUB_XATTRS[0] if os.geteuid() == 0 else STUB_XATTRS[1]
+    os.setxattr(descriptor, name, mark.encode())
 
 
 def reveal(descriptor: int, mark: Mark) -> None:
@@ -128,8 +130,7 @@ def remove_mark(descriptor: int) -> None:
         OSError: it still has its mark.
     """
     try:
-        with _shown(descriptor):
-            os.removexattr(descriptor, _name())
+        _reach(descriptor, lambda name: os.removexattr(descriptor, name))
     except OSError as error:
         if error.errno != errno.ENODATA:
             raise
@@ -158,16 +159,14 @@ def empty(descriptor: int, mark: Mark) -> None:
     restore(descriptor, mark, capability)
 
 
-def _name() -> bytes:
-    return STUB_XATTRS[0] if os.geteuid() == 0 else STUB_XATTRS[1]
-
-
 def fill(descriptor: int, offset: int, data: bytes) -> None:
     """Write all of the bytes at their place."""
-    rest = memoryview(data)
+    written = os.pwrite(descriptor, data, offset)
+    rest = memoryview(data)[written:]
     while rest:
-        number = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[number:], offset + number
+        offset += written
+        written = os.pwrite(descriptor, rest, offset)
+        rest = rest[written:]
 
 
 def capability_of(descriptor: int) -> bytes | None:

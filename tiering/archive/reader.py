@@ -119,6 +119,22 @@ class Members:
             DamagedError: the container is shorter than that.
             ArchiveError: it cannot be read.
         """
+        try:
+            yield from self._go_to(key, offset).pieces(stored_bytes)
+        except BaseException as error:
+            self._lost(error)
+            raise
+
+    def whole(self, key: str, offset: int, stored_bytes: int) -> bytes:
+        """The payload of a small member at once, as `payload`."""
+        try:
+            return self._go_to(key, offset).take(stored_bytes)
+        except BaseException as error:
+            self._lost(error)
+            raise
+
+    def _go_to(self, key: str, offset: int) -> "_Stream":
+        """The stream of a container, at this place."""
         stream = self._stream
         ahead = offset - self._start - stream.position if stream is not None else -1
         if stream is None or key != self._key or not 0 <= ahead <= _SKIP_BYTES:
@@ -128,15 +144,14 @@ class Members:
             self._key, self._start, ahead = key, offset, 0
             stream = _Stream(self._store.read(key, offset, max(0, self._size - offset)))
             self._stream = stream
-        try:
-            stream.take(ahead)
-            yield from stream.pieces(stored_bytes)
-        except BaseException as error:
-            # Where the stream stands now nobody knows.
-            self._close()
-            if isinstance(error, DamagedError):
-                raise DamagedError(f"the container {key} is damaged: {error}") from error
-            raise
+        stream.take(ahead)
+        return stream
+
+    def _lost(self, error: BaseException) -> None:
+        """Where the stream stands now nobody knows."""
+        self._close()
+        if isinstance(error, DamagedError):
+            raise DamagedError(f"the container {self._key} is damaged: {error}") from error
 
     def _close(self) -> None:
         if self._stream is not None:
