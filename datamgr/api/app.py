@@ -30,8 +30,6 @@ RENDER = "dashboard.rendering:page"
 RECALL = "dashboard.remembered:recall"
 
 LOGINS_A_MINUTE = 60  # from one address; a login at a provider asks twice
-# A page of names with their ticks; nothing is uploaded.
-MAX_FORM_BYTES = 1 << 20
 MAX_FIELDS = 2000
 
 
@@ -51,7 +49,7 @@ def create_app(settings: Settings, database: Database, access: Access) -> FastAP
         # The documentation pages of FastAPI load their scripts from another host.
         docs_url=None,
         redoc_url=None,
-        max_body_size=MAX_FORM_BYTES,
+        max_body_size=guard.MAX_FORM_BYTES,
         form_limits={"max_fields": MAX_FIELDS, "max_files": 0},
     )
     app.state.settings = settings

@@ -16,6 +16,9 @@ from datamgr.errors import DatamgrError
 
 log = logging.getLogger(__name__)
 
+# A page of names with their ticks; nothing is uploaded.
+MAX_FORM_BYTES = 1 << 20
+
 # Style sheets and icons are for everybody: the page that says no needs them.
 OPEN_PREFIXES = ("/static/", "/login")
 
@@ -62,8 +65,9 @@ def install(app: FastAPI) -> None:
 async def _answer(request: Request, call_next: Next) -> Response:
     access: Access = request.app.state.access
     settings: Settings = request.app.state.settings
-    if not auth.is_known_host(request, access):
-        return problems.answer(request, 400, "Unknown host", "This address is not served here.")
+    unfit = _unfit(request, access)
+    if unfit is not None:
+        return unfit
     if request.url.path.startswith("/static/"):
         return await call_next(request)
     found, recalled = await run_in_threadpool(_look, request)
@@ -84,6 +88,18 @@ async def _answer(request: Request, call_next: Next) -> Response:
     if cookie is not None:
         access.set_cookie(response, cookie, settings.web.session_s)
     return response
+
+
+def _unfit(request: Request, access: Access) -> Response | None:
+    """The answer to what is for another host, or longer than any form of ours."""
+    if not auth.is_known_host(request, access):
+        return problems.answer(request, 400, "Unknown host", "This address is not served here.")
+    length = request.headers.get("content-length", "0")
+    if not length.isascii() or not length.isdecimal() or int(length) > MAX_FORM_BYTES:
+        # Before a route that needs no form does what was asked for.
+        limit = MAX_FORM_BYTES >> 10
+        return problems.answer(request, 413, "Too long", f"A form has at most {limit} KiB.")
+    return None
 
 
 def _look(request: Request) -> tuple[Visitor | None, Response | None]:

@@ -1,6 +1,5 @@
 """A store that is a directory: a second disk, a mount of another host, a tape by LTFS."""
 
-import ctypes
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -13,16 +12,6 @@ from tiering.archive.uncached import Following
 
 _UNFINISHED = ".tmp"
 _WRITE_BACK_BYTES = 32 << 20
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def start_write_back(descriptor: int, offset: int, length: int) -> None:
-    """Let the kernel begin to write a range; nothing is promised, and failures show at fsync.
-
-    Source: sync_file_range(2), SYNC_FILE_RANGE_WRITE.
-    """
-    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), 2)
 
 
 @dataclass(frozen=True)
@@ -136,7 +125,7 @@ class PosixDraft:
             if self._written - self._on_its_way >= _WRITE_BACK_BYTES:
                 # So that the disk is not idle until the last byte, and fsync does not take long.
                 start, self._on_its_way = self._on_its_way, self._written
-                start_write_back(self._descriptor, start, self._written - start)
+                uncached.start_write_back(self._descriptor, start, self._written - start)
                 if self._following is not None:
                     self._following.reached(self._written - self._written % CHUNK_BYTES)
         except OSError as error:

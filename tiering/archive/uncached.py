@@ -1,5 +1,6 @@
 """Reads files as the disk has them, past the page cache, also while they are being written."""
 
+import ctypes
 import errno
 import mmap
 import os
@@ -9,7 +10,16 @@ from pathlib import Path
 
 from tiering.archive.store import CHUNK_BYTES
 
+_libc = ctypes.CDLL(None, use_errno=True)
+# Source: sync_file_range(2).
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
+
 _ALIGNED = 4096  # what direct reading may ask for: a multiple of any logical block
+
+
+def start_write_back(descriptor: int, offset: int, length: int) -> None:
+    """Let the kernel begin to write a range; nothing is promised, and failures show at fsync."""
+    _sync_range(descriptor, offset, length, _WRITE)
 
 
 def read(place: Path, offset: int, length: int) -> Iterator[bytes]:
@@ -67,8 +77,10 @@ def _open(place: Path) -> int:
 
 def _read(descriptor: int, offset: int, length: int) -> Iterator[bytes]:
     # Also with O_DIRECT: some file systems take it and read through the cache all the same. Pages
-    # that are not written yet would stay.
-    os.fdatasync(descriptor)
+    # that are not written yet would stay. A sync would do more: it empties the disk's own cache,
+    # for which whoever writes behind this place had to wait.
+    if not _sync_range(descriptor, offset, length, _WAIT_BEFORE | _WRITE | _WAIT_AFTER):
+        os.fdatasync(descriptor)
     os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
     end = offset + length
     with mmap.mmap(-1, CHUNK_BYTES) as room, memoryview(room) as view:
@@ -80,3 +92,9 @@ def _read(descriptor: int, offset: int, length: int) -> Iterator[bytes]:
                 return
             yield bytes(view[offset - start : got - start])
             offset = got
+
+
+def _sync_range(descriptor: int, offset: int, length: int, flags: int) -> bool:
+    """Write a range of the cache; whether that was done without failures."""
+    arguments = (ctypes.c_int64(offset), ctypes.c_int64(length), flags)
+    return int(_libc.sync_file_range(descriptor, *arguments)) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from datamgr import catalog, display
 from datamgr.api.guard import SECURITY_HEADERS
@@ -19,6 +20,7 @@ from datamgr.catalog import ProjectMember, ProjectRole
 from datamgr.config import Settings
 from datamgr.config_tier import PolicySettings, TierSettings
 from datamgr.db import Database
+from datamgr.tasks import Task
 from pitoolbox import requests as perms
 from pitoolbox import submission
 from pitoolbox.requests import Action, ActionKind
@@ -234,6 +236,8 @@ def test_no_form_is_read_that_is_too_long(site: Site) -> None:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = site.clients["staff"].post(site.address(route, ""), content=body, headers=headers)
         assert answer.status_code == 413, route
+    with site.database.transaction(read_only=True) as session:
+        assert set(session.scalars(sa.select(Task.state))) == {"queued"}
 
 
 def test_who_sends_slowly_keeps_nobody_waiting(site: Site) -> None:
