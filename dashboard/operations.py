@@ -67,6 +67,12 @@ def _services(settings: Settings, session: orm.Session) -> list[Row]:
             "size": None,
             "words": f"datamgr {metadata.version('datamgr')}",
         },
+        {
+            "name": "Scan worker",
+            "ok": tasks.is_worked_on(session, "scan"),
+            "size": None,
+            "words": "runs scans that were queued; the nightly ones need none",
+        },
         _lister(settings),
         {
             "name": "Permission worker",

@@ -39,11 +39,12 @@ class WorkerConnection:
     It must reach the server directly: a pooler between transactions would mix up the locks.
     """
 
-    def __init__(self, database: Database, *, silent_s: float) -> None:
+    def __init__(self, database: Database, *, silent_s: float, name: str = "datamgr") -> None:
         """Connect.
 
-        `silent_s`: when this machine vanishes from the network, the server notices after about
-        this time and frees the locks. A server on the same machine notices at once.
+        `name`: what the server calls the connection; see `tasks.is_worked_on`. `silent_s`: when
+        this machine vanishes from the network, the server notices after about this time and frees
+        the locks. A server on the same machine notices at once.
 
         Raises:
             UnavailableError: the database does not answer.
@@ -55,8 +56,9 @@ class WorkerConnection:
             # A pool would keep the locks of a connection that is given back.
             self._connection.detach()
             with self._connection.begin():
-                for name, value in _keepalives(silent_s).items():
-                    self._connection.execute(sa.select(sa.func.set_config(name, str(value), False)))
+                values = {"application_name": name} | _keepalives(silent_s)
+                for key, value in values.items():
+                    self._connection.execute(sa.select(sa.func.set_config(key, str(value), False)))
                 self._connection.execute(sa.text(f"LISTEN {tasks.CHANNEL}"))
 
     @contextmanager

@@ -180,6 +180,29 @@ def list_tasks(
     return session.scalars(wanted).all()
 
 
+def worker_name(kinds: Collection[str]) -> str:
+    """What a worker on these kinds is called by the database server."""
+    return " ".join((_WORKER, *sorted(kinds)))
+
+
+def is_worked_on(session: orm.Session, kind: str) -> bool:
+    """Whether a worker is connected that takes tasks of this kind."""
+    return bool(session.scalar(_IS_WORKED_ON, {"worker": _WORKER, "kind": kind}))
+
+
+_WORKER = "datamgr worker"
+# Source: PostgreSQL, "pg_stat_activity".
+_IS_WORKED_ON = sa.text(
+    """
+    SELECT EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND starts_with(application_name, :worker || ' ')
+            AND :kind = ANY (string_to_array(application_name, ' '))
+    )
+    """
+)
+
+
 def wake(session: orm.Session) -> None:
     """Tell waiting workers, once this is committed, that a task may have become claimable."""
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import orm
 
-from datamgr import claims, daemon
+from datamgr import claims, daemon, tasks
 from datamgr.config import Settings
 from datamgr.daemon import Stop
 from datamgr.db import Database
@@ -156,7 +156,11 @@ class Worker:
 
     def _connected(self) -> WorkerConnection:
         if self._connection is None:
-            self._connection = WorkerConnection(self.database, silent_s=self.settings.tasks.lease_s)
+            self._connection = WorkerConnection(
+                self.database,
+                silent_s=self.settings.tasks.lease_s,
+                name=tasks.worker_name(self.kinds),
+            )
         return self._connection
 
     def _recover(self, connection: WorkerConnection) -> None:

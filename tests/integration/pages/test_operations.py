@@ -1,6 +1,7 @@
 """The page for staff, and what the addresses tell those who are not logged in."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -14,8 +15,10 @@ from datamgr.db import Database
 from datamgr.errors import DatamgrError
 from datamgr.tasks import State
 from scanners import alerts, scan
+from tests.commands import DATAMGR
 from tests.integration.pages.conftest import ADA, STAFF, STRANGER, As, serving
 from tests.pages import text_of
+from tests.waits import eventually
 
 
 def test_staff_see_scans_tasks_and_services(
@@ -38,9 +41,26 @@ def test_staff_see_scans_tasks_and_services(
     assert f"{second} scan:cfs queued" in words
     assert "cfs walk on" in words
     assert "current" in words
+    assert "Scan worker does not run" in words
     assert "Permission worker does not run" in words
     assert "Lister does not run" in words
     assert 'href="/operations" aria-current="page"' in page.text
+
+
+def test_staff_see_that_a_worker_runs(client: httpx.Client, settings: Settings) -> None:
+    worker = subprocess.Popen([*DATAMGR, "worker"], stderr=subprocess.DEVNULL)
+    try:
+        eventually(
+            lambda: "Scan worker answers" in text_of(client.get("/operations").text),
+            "the page shows the worker",
+        )
+    finally:
+        worker.kill()
+        worker.wait()
+    eventually(
+        lambda: "Scan worker does not run" in text_of(client.get("/operations").text),
+        "the page shows that it is gone",
+    )
 
 
 def test_staff_see_alerts_and_whether_tiering_works(
