@@ -1,7 +1,8 @@
-"""Searching five million attributes: beside PostgreSQL and SQLite.
+"""Searching five million attributes: beside PostgreSQL, SQLite and DuckDB.
 
 PostgreSQL twice: JSONB with GIN and pg_trgm, which knows nothing of the questions; and with an
-expression index made by hand for each of them, of reversed texts for suffixes.
+expression index made by hand for each of them, of reversed texts for suffixes. DuckDB has a column
+for each attribute, indexed where questions ask for equality.
 
 Wants the Debian package postgresql (its server, for pg_trgm) and root, to run it as `postgres`.
 """
@@ -23,7 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg2
+import pyarrow as pa
 
 from benchmarks import measure
 from hdf5_tools.harvest.records import FileRecord, Kind, ObjectRecord
@@ -47,17 +50,22 @@ def run(arguments: argparse.Namespace) -> None:
         gc.freeze()  # so that no collection looks at the records, whoever is at work
         ours = _seconds_to_write(folder / "index", _harvested(records))
         index = _opened(folder / "index")
-        with _postgres(folder) as server, sqlite3.connect(folder / "sqlite") as file:
+        with (
+            _postgres(folder) as server,
+            sqlite3.connect(folder / "sqlite") as file,
+            duckdb.connect(folder / "duckdb") as columns,
+        ):
             postgres = measure.seconds(lambda: _fill_postgres(server, records))
             sqlite = measure.seconds(lambda: _fill_sqlite(file, records))
+            duck = measure.seconds(lambda: _fill_duckdb(columns, records))
             measure.report(
                 "making the index: PostgreSQL / ours",
-                ratio=postgres / ours, sqlite_ratio=sqlite / ours, ours_s=ours,
-                postgres_s=postgres, sqlite_s=sqlite,
+                ratio=postgres / ours, sqlite_ratio=sqlite / ours, duckdb_ratio=duck / ours,
+                ours_s=ours, postgres_s=postgres, sqlite_s=sqlite, duckdb_s=duck,
             )  # fmt: skip
             _report_size(folder, server, objects)
             _tune(server)
-            _compare(index, server, file, [a for _, _, a in records])
+            _compare(index, server, file, columns, [a for _, _, a in records])
     finally:
         shutil.rmtree(folder)
 
@@ -206,6 +214,18 @@ def _fill_sqlite(file: sqlite3.Connection, records: list[tuple[str, str, dict[st
     file.execute("ANALYZE")
 
 
+def _fill_duckdb(
+    columns: duckdb.DuckDBPyConnection, records: list[tuple[str, str, dict[str, Any]]]
+) -> None:
+    table = pa.Table.from_pylist([{"file": f, "path": p, **a} for f, p, a in records])
+    columns.register("given", table)
+    columns.execute("CREATE TABLE objects AS SELECT * FROM given")
+    columns.unregister("given")
+    for name in ("serial", "sample", "n0"):
+        columns.execute(f"CREATE INDEX by_{name} ON objects ({name})")
+    columns.execute("CHECKPOINT")
+
+
 def _report_size(folder: Path, server: Any, objects: int) -> None:
     server.execute("SELECT pg_total_relation_size('objects')")
     attributes = objects * ATTRIBUTES
@@ -214,11 +234,16 @@ def _report_size(folder: Path, server: Any, objects: int) -> None:
         ours=sum(p.stat().st_size for p in (folder / "index").iterdir()) / attributes,
         postgres=server.fetchone()[0] / attributes,
         sqlite=(folder / "sqlite").stat().st_size / attributes,
+        duckdb=(folder / "duckdb").stat().st_size / attributes,
     )
 
 
 def _compare(
-    index: Index, server: Any, file: sqlite3.Connection, attributes: list[dict[str, Any]]
+    index: Index,
+    server: Any,
+    file: sqlite3.Connection,
+    columns: duckdb.DuckDBPyConnection,
+    attributes: list[dict[str, Any]],
 ) -> None:
     join = "SELECT file, path FROM attributes JOIN objects ON object = id WHERE name = "
 
@@ -232,6 +257,10 @@ def _compare(
     def sqlite(question: str, *values: Any) -> Callable[[], Hits]:
         return lambda: file.execute(join + question, values).fetchall()
 
+    def duck(question: str, *values: Any) -> Callable[[], Hits]:
+        asked = f"SELECT file, path FROM objects WHERE {question}"
+        return lambda: columns.execute(asked, values).fetchall()
+
     def ours(question: str) -> Callable[[], Hits]:
         return lambda: index.search(question).paths()
 
@@ -244,6 +273,7 @@ def _compare(
             postgres("objects", question, low, high),
             postgres("tuned", question, low, high),
             sqlite("'x0' AND value >= ? AND value < ?", low, high),
+            duck("x0 >= ? AND x0 < ?", low, high),
         ]
 
     def exact(name: str, cast: str = "") -> Callable[[dict[str, Any]], list[Callable[[], Hits]]]:
@@ -254,6 +284,7 @@ def _compare(
                 postgres("objects", "a @> %s::jsonb", json.dumps({name: a[name]})),
                 postgres("tuned", f"(a->>'{name}'){cast} = %s", a[name]),
                 sqlite(f"'{name}' AND value = ?", a[name]),
+                duck(f"{name} = ?", a[name]),
             ]
 
         return ask
@@ -273,6 +304,7 @@ def _compare(
                 postgres("objects", f"a->>'{name}' LIKE %s", like),
                 tuned,
                 sqlite(f"'{name}' AND value GLOB ?", before + text + after),
+                duck(f"{name} GLOB ?", before + text + after),
             ]
 
         return ask
@@ -300,7 +332,7 @@ def _ask(
     attributes: list[dict[str, Any]],
 ) -> None:
     chance = random.Random(2)
-    taken: list[list[float]] = [[], [], [], []]
+    taken: list[list[float]] = [[], [], [], [], []]
     found = 0
     for _ in range(ROUNDS):
         # Each in its turn, as a service that has nothing else to do.
@@ -317,14 +349,16 @@ def _ask(
             if any(set(map(tuple, other)) != decoded for other in answer[1:]):
                 raise SystemExit(f"{name}: the answers differ")
             found = len(decoded)
-    ours, gin, tuned, sqlite = (statistics.median(times) for times in taken)
+    ours, gin, tuned, sqlite, duck = (statistics.median(times) for times in taken)
     measure.report(
         f"search, {name} ({found} found): others / ours",
         jsonb_gin_trgm=gin / ours,
         expression_indexes=tuned / ours,
         sqlite=sqlite / ours,
+        duckdb=duck / ours,
         ours_us=1e6 * ours,
         jsonb_gin_trgm_us=1e6 * gin,
         expression_indexes_us=1e6 * tuned,
         sqlite_us=1e6 * sqlite,
+        duckdb_us=1e6 * duck,
     )
