@@ -19,6 +19,7 @@ from hdf5_tools.index import scanned, update
 from hdf5_tools.index.index import Index
 
 _INDEX = click.Path(path_type=Path)
+EXAMPLE_CHARACTERS = 60  # of a text in a list
 
 
 @click.command()
@@ -163,6 +164,13 @@ def search(  # noqa: PLR0913
     output.table(f"{units.format_count(len(hits))} found", columns, rows)
 
 
+def _beginning(text: str | None) -> str:
+    """What of a text, which may be a whole log, tells what sort of texts these are."""
+    if text is None:
+        return "-"
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
+
+
 @click.command()
 @click.argument("folder", type=_INDEX, metavar="INDEX")
 @options.as_json
@@ -175,7 +183,8 @@ def attributes(*, folder: Path, as_json: bool) -> None:
         return
     columns = [output.text("name", "name"), output.count("attributes", "attributes")]
     columns += [output.text(key, key) for key in ("smallest", "largest")]
-    columns += [output.count("texts", "texts"), output.text("example", "example")]
+    columns += [output.count("texts", "texts")]
+    columns += [output.Column("example", "example", _beginning)]
     totals = opened.totals()
     title = f"{totals['files']} files, {totals['failed']} failed, {totals['objects']} objects"
     output.table(title, columns, rows)

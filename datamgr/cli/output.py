@@ -99,7 +99,14 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, empty: 
     for row in rows:
         # Text, not str: a file named "[red]" is no markup.
         shown.add_row(*(Text(column.show(row[column.key])) for column in columns))
-    _console().print(shown)
+    console = _console()
+    if console.is_terminal:
+        console.print(shown)
+        return
+    # Without the spaces that fill the lines up.
+    with console.capture() as captured:
+        console.print(shown)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def details(title: str, columns: Sequence[Column], row: Row) -> None:
