@@ -7,7 +7,7 @@ ROOM = 100 + OVERHEAD_BYTES
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
-    memory : Memory[bytes] = Memory(2 * ROOM)
+    memory: Memory[bytes] = Memory(2 * ROOM)
     memory.keep(b"1", ENTRY, len(ENTRY))
     memory.keep(b"2", ENTRY, len(ENTRY))
     assert memory.find(b"1") == ENTRY
@@ -16,7 +16,7 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
 
 
 def test_the_same_key_takes_its_room_once() -> None:
-    memory : Memory[bytes] = Memory(2 * ROOM)
+    memory: Memory[bytes] = Memory(2 * ROOM)
     for _ in range(5):
         memory.keep(b"1", ENTRY, len(ENTRY))
     memory.keep(b"2", ENTRY, len(ENTRY))
@@ -24,7 +24,7 @@ def test_the_same_key_takes_its_room_once() -> None:
 
 
 def test_what_is_larger_than_all_room_is_not_kept() -> None:
-    memory : Memory[bytes] = Memory(ROOM - 1)
+    memory: Memory[bytes] = Memory(ROOM - 1)
     memory.keep(b"1", ENTRY, len(ENTRY))
     assert memory.find(b"1") is None
     memory.keep(b"2", b"", 0)
