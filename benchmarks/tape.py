@@ -21,6 +21,7 @@ from datamgr import embedded, migrations
 from datamgr.config import DatabaseSettings, Settings
 from datamgr.config_tier import TapeArchive, TierSettings
 from datamgr.db import Database, make_engine
+from tiering.archive.segments import SegmentedStore
 from tiering.archive.tape import CATALOGUE, Figures, Spent, TapeStore
 from tiering.archive.zst import ZstdStore
 from tiering.punch import punch
@@ -115,7 +116,8 @@ def _staged(
     with open_root(settings, database, "bench") as root:
         _whole(punch(root, wanted))
         assert isinstance(root.store, ZstdStore)
-        store = root.store.inner
+        assert isinstance(root.store.inner, SegmentedStore)
+        store = root.store.inner.inner
         assert isinstance(store, TapeStore)
         seconds = measure.seconds(lambda: [_whole(stage(root, paths)) for paths in requests])
         return store.drive.spent, seconds

@@ -143,6 +143,13 @@ class TierSettings(Section):
         10_000, ge=1, le=1_000_000, description="A container has at most this many files."
     )
 
+    segment_bytes: int = Field(
+        64 << 30,
+        ge=1 << 20,
+        multiple_of=1 << 20,
+        description="A container larger than this is stored as several objects, so that a file may "
+        "be larger than a tape or what an object store takes; a multiple of 1 MiB.",
+    )
     compress: Literal["none", "zstd"] = Field(
         "none",
         description="`zstd` compresses new containers, which `tar --zstd -xf` restores; sizes of "

@@ -3,6 +3,7 @@
 import os
 import stat
 
+from tiering.archive.segments import SegmentedStore
 from tiering.archive.store import Store
 from tiering.archive.zst import ZstdStore
 from tiering.punch import punch
@@ -37,6 +38,7 @@ def staged(root: ManagedRoot) -> Report:
 
 
 def inner_store(root: ManagedRoot) -> Store:
-    """The store itself, below what compresses."""
+    """The store itself, below what compresses and what cuts into segments."""
     assert isinstance(root.store, ZstdStore)
-    return root.store.inner
+    assert isinstance(root.store.inner, SegmentedStore)
+    return root.store.inner.inner

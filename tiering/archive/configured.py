@@ -7,6 +7,7 @@ from datamgr.errors import NotFoundError, UnavailableError
 from tiering.archive import hpss
 from tiering.archive.mirrored import MirroredStore
 from tiering.archive.posix import PosixStore
+from tiering.archive.segments import SegmentedStore
 from tiering.archive.store import Store
 from tiering.archive.tape import Figures, TapeStore
 from tiering.archive.zst import ZstdStore
@@ -19,7 +20,11 @@ def open_store(tier: TierSettings) -> Store:
         NotFoundError: a directory is not there.
         UnavailableError: it does not answer, or a package is not installed.
     """
-    stores = [_open(place) for place in (tier.archive, tier.second) if place is not None]
+    stores: list[Store] = [
+        SegmentedStore(_open(place), tier.segment_bytes)
+        for place in (tier.archive, tier.second)
+        if place is not None
+    ]
     # What was compressed before is read also where nothing is compressed any more.
     return ZstdStore(
         stores[0] if len(stores) == 1 else MirroredStore(tuple(stores)), tier.compress_level

@@ -15,13 +15,13 @@ from pathlib import Path
 from datamgr.config_tier import HpssArchive
 from datamgr.errors import NotFoundError
 from tiering.archive import hsi
-from tiering.archive.hsi import AbsentError, Hsi, Listed
+from tiering.archive.hsi import Hsi, Listed
 from tiering.archive.posix import PosixStore
-from tiering.archive.store import ArchiveError, Place, Store
+from tiering.archive.store import AbsentError, ArchiveError, Place, Store
 
 _UNFINISHED = ".part"  # in HPSS and here
-_KEY = re.compile(r"\d{13}-[0-9a-f]{16}\.tar(\.zst)?")
-_OURS = re.compile(r"\d{13}-[0-9a-f]{16}\.tar(\.zst)?(\.part|\.new|\.in)?")
+_KEY = re.compile(r"\d{13}-[0-9a-f]{16}\.tar(\.zst)?(\.\d{4})?")
+_OURS = re.compile(_KEY.pattern + r"(\.part|\.new|\.in)?")
 
 
 def open_store(place: HpssArchive) -> "HpssStore":
@@ -125,7 +125,7 @@ class HpssStore:
         return f"{self.folder}/{name}"
 
     def store(self, local: str, key: str, size_bytes: int) -> None:
-        """Copy a file of the spool to HPSS: it has its name there when all of it is there.
+        """Copy a file of the spool to HPSS, where it has another name until it is `rename`d.
 
         Raises:
             ArchiveError: it has not arrived as a whole.
@@ -134,6 +134,14 @@ class HpssStore:
         self.client.ask(f"put {local} : {self.path(name)}")
         # What the client says of its success is not all there is to know of it.
         self._require(name, size_bytes, "wrote")
+
+    def rename(self, key: str, size_bytes: int) -> None:
+        """Give an object that was stored its name.
+
+        Raises:
+            ArchiveError: it has not got it.
+        """
+        name = key + _UNFINISHED
         self.client.ask(f"mv {self.path(name)} {self.path(key)}")
         self._require(key, size_bytes, "renamed")
 
@@ -167,7 +175,7 @@ class HpssStore:
 
     def _make_room(self, size_bytes: int) -> None:
         """Remove what was read longest ago, until there is room for one more."""
-        kept = [path for path in self.spool.iterdir() if path.suffix in (".tar", ".zst")]
+        kept = [path for path in self.spool.iterdir() if _KEY.fullmatch(path.name)]
         statuses = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in kept)
         total = size_bytes + sum(size for _, size, _ in statuses)
         for _, size, path in statuses:
@@ -200,7 +208,7 @@ class HpssDraft:
         self._store, self._key = store, key
         self._local = store.spool / (key + ".new")
         self._file = self._local.open("xb")
-        self._size_bytes = 0
+        self._size_bytes, self._is_settled = 0, False
 
     def write(self, data: bytes) -> None:
         """As `Draft.write`."""
@@ -214,14 +222,22 @@ class HpssDraft:
         """As `Draft.read_back`."""
         return (None,)
 
-    def commit(self) -> None:
-        """As `Draft.commit`: HPSS answers when it has the object."""
+    def settle(self) -> None:
+        """As `Draft.settle`: HPSS answers when it has all of it, and the spool is free again."""
+        if self._is_settled:
+            return
         try:
             self._file.close()
         except OSError as error:
             raise self._store._spool_failed("write", self._key, error) from error
         self._store.store(self._local.name, self._key, self._size_bytes)
+        self._is_settled = True
         self.abandon()
+
+    def commit(self) -> None:
+        """As `Draft.commit`."""
+        self.settle()
+        self._store.rename(self._key, self._size_bytes)
 
     def abandon(self) -> None:
         """As `Draft.abandon`; what came half to HPSS is removed by `delete`."""

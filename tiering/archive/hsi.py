@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datamgr import process
 from datamgr.errors import UnavailableError
-from tiering.archive.store import ArchiveError, Place
+from tiering.archive.store import AbsentError, ArchiveError, Place
 
 _SIDE = 2  # characters of a volume's name
 _NOT_THERE = b"HPSS_ENOENT"
@@ -31,10 +31,6 @@ class Listed:
     path: str
     size_bytes: int
     place: Place | None
-
-
-class AbsentError(ArchiveError):
-    """HPSS has nothing of that name."""
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,14 @@ class MirroredDraft:
         """As `Draft.read_back`."""
         return tuple(chunks for draft in self.drafts for chunks in draft.read_back())
 
+    def settle(self) -> None:
+        """As `Draft.settle`."""
+        for draft in self.drafts:
+            draft.settle()
+
     def commit(self) -> None:
-        """As `Draft.commit`."""
+        """As `Draft.commit`: when each copy is as good as there."""
+        self.settle()
         for draft in self.drafts:
             draft.commit()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiering.archive import uncached
-from tiering.archive.store import CHUNK_BYTES, ArchiveError, Place, Store
+from tiering.archive.store import CHUNK_BYTES, AbsentError, ArchiveError, Place, Store
 from tiering.archive.uncached import Following
 
 _UNFINISHED = ".tmp"
@@ -89,7 +89,8 @@ class PosixStore:
         return self.folder / key
 
     def _failed(self, action: str, key: str, error: OSError) -> ArchiveError:
-        return ArchiveError(f"cannot {action} {key} in the archive {self.folder}: {error.strerror}")
+        kind = AbsentError if isinstance(error, FileNotFoundError) else ArchiveError
+        return kind(f"cannot {action} {key} in the archive {self.folder}: {error.strerror}")
 
 
 class PosixDraft:
@@ -97,7 +98,7 @@ class PosixDraft:
 
     def __init__(self, store: PosixStore, key: str, descriptor: int) -> None:
         self._store, self._key, self._descriptor = store, key, descriptor
-        self._is_open = True
+        self._is_open, self._is_committed = True, False
         self._written = self._on_its_way = 0
         self._following: Following | None = None
 
@@ -131,15 +132,25 @@ class PosixDraft:
         except OSError as error:
             raise self._store._failed("write", self._key, error) from error
 
-    def commit(self) -> None:
-        """As `Draft.commit`."""
-        folder = self._store.folder
+    def settle(self) -> None:
+        """As `Draft.settle`."""
+        if not self._is_open:
+            return
         try:
             os.fsync(self._descriptor)
             if self._following is not None:
                 self._following.reached(self._written)
             self._close()
+        except OSError as error:
+            raise self._store._failed("complete", self._key, error) from error
+
+    def commit(self) -> None:
+        """As `Draft.commit`."""
+        self.settle()
+        folder = self._store.folder
+        try:
             (folder / (self._key + _UNFINISHED)).rename(folder / self._key)
+            self._is_committed = True
             _sync_directory(folder)
         except OSError as error:
             raise self._store._failed("complete", self._key, error) from error
@@ -148,6 +159,8 @@ class PosixDraft:
         """As `Draft.abandon`."""
         if self._is_open:
             self._close()
+        if not self._is_committed:
+            self._is_committed = True
             # A store that went read-only or away keeps it; `delete` removes it later.
             with suppress(OSError):
                 (self._store.folder / (self._key + _UNFINISHED)).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from datamgr.config_tier import S3Archive
-from tiering.archive.store import CHUNK_BYTES, ArchiveError, Place, Store
+from tiering.archive.store import CHUNK_BYTES, AbsentError, ArchiveError, Place, Store
 
 _PART_BYTES = 16 << 20  # doubled every 2000 parts: 10 000 of them hold more than 5 TiB
 _TRIES = 5
@@ -88,7 +88,7 @@ class S3Store:
         except _Failure as error:
             raise self._failed("find", key, error) from error
         if found is None:
-            raise ArchiveError(f"the bucket {self.bucket} has no object {key}")
+            raise AbsentError(f"the bucket {self.bucket} has no object {key}")
         return found
 
     def delete(self, key: str) -> None:
@@ -162,10 +162,14 @@ class S3Draft:
         """As `Draft.read_back`."""
         return (None,)
 
-    def commit(self) -> None:
-        """As `Draft.commit`: the service answers when it has the object."""
+    def settle(self) -> None:
+        """As `Draft.settle`: the service has all parts."""
         if self._held or not self._parts:
             self._send()
+
+    def commit(self) -> None:
+        """As `Draft.commit`: the service answers when it has the object."""
+        self.settle()
         try:
             self.store.client.complete_multipart_upload(
                 **self._where(), MultipartUpload={"Parts": self._parts}

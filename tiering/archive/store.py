@@ -1,4 +1,4 @@
-"""What a store of containers can do, and the two ways in which it fails."""
+"""What a store of containers can do, and the ways in which it fails."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,10 @@ CHUNK_BYTES = 1 << 20
 
 class ArchiveError(UnavailableError):
     """The archive cannot be written or read now; nothing says that its contents are wrong."""
+
+
+class AbsentError(ArchiveError):
+    """The archive answers, and has nothing of that name."""
 
 
 class DamagedError(ArchiveError):
@@ -42,15 +46,22 @@ class Draft(Protocol):
     def read_back(self) -> "tuple[Iterator[bytes] | None, ...]":
         """What is going to be written, as the media of the copies give it back, for other threads.
 
-        To be asked for before the first `write`. It ends with `commit` or `abandon`. None for a
+        To be asked for before the first `write`. It ends with `settle` or `abandon`. None for a
         copy that can be read only when it is complete.
 
         Raises:
             ArchiveError: it cannot be read; also while it is read.
         """
 
+    def settle(self) -> None:
+        """Nothing more is written: make what was durable, as far as can be before it exists.
+
+        Raises:
+            ArchiveError: it could not be made sure.
+        """
+
     def commit(self) -> None:
-        """Make the object exist under its key, so that it survives a power cut.
+        """Settle, and make the object exist under its key, so that it survives a power cut.
 
         Raises:
             ArchiveError: it could not be made sure.
@@ -81,14 +92,16 @@ class Store(Protocol):
         """The bytes of a range, fewer at the end; `fresh`: as the medium has them, past all caches.
 
         Raises:
-            ArchiveError: there is no such object, or it cannot be read.
+            AbsentError: there is no such object.
+            ArchiveError: it cannot be read.
         """
 
     def size(self, key: str) -> int:
         """Bytes of an object.
 
         Raises:
-            ArchiveError: there is none.
+            AbsentError: there is none.
+            ArchiveError: the store does not answer.
         """
 
     def delete(self, key: str) -> None:

@@ -221,7 +221,7 @@ class TapeDraft:
 
     def __init__(self, store: TapeStore, key: str, draft: PosixDraft) -> None:
         self._store, self._key, self._draft = store, key, draft
-        self._size_bytes = 0
+        self._size_bytes, self._is_settled = 0, False
 
     def write(self, data: bytes) -> None:
         """As `Draft.write`."""
@@ -232,10 +232,17 @@ class TapeDraft:
         """As `Draft.read_back`."""
         return (None,)
 
+    def settle(self) -> None:
+        """As `Draft.settle`: it is on the tape, and without a name a gap."""
+        if not self._is_settled:
+            self._draft.settle()
+            self._store.written(self._key, self._size_bytes)
+            self._is_settled = True
+
     def commit(self) -> None:
         """As `Draft.commit`."""
+        self.settle()
         self._draft.commit()
-        self._store.written(self._key, self._size_bytes)
 
     def abandon(self) -> None:
         """As `Draft.abandon`."""

@@ -163,6 +163,7 @@ class ZstdDraft:
         self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._held = bytearray()
         self._entries: list[tuple[int, int]] = []
+        self._is_settled = False
 
     def write(self, data: bytes) -> None:
         """As `Draft.write`."""
@@ -175,14 +176,22 @@ class ZstdDraft:
         """As `Draft.read_back`: what it becomes is in the table of frames, which is the last."""
         return (None,) * self._copies
 
-    def commit(self) -> None:
-        """As `Draft.commit`."""
+    def settle(self) -> None:
+        """As `Draft.settle`."""
+        if self._is_settled:
+            return
         if self._held:
             self._frame(bytes(self._held))
             self._held.clear()
         entries = b"".join(_ENTRY.pack(*entry) for entry in self._entries)
         foot = _FOOT.pack(len(self._entries), 0, _SEEKABLE)
         self._draft.write(_HEAD.pack(_SKIPPABLE, len(entries) + len(foot)) + entries + foot)
+        self._draft.settle()
+        self._is_settled = True
+
+    def commit(self) -> None:
+        """As `Draft.commit`."""
+        self.settle()
         self._draft.commit()
 
     def abandon(self) -> None:

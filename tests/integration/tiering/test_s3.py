@@ -14,7 +14,7 @@ from datamgr.config import Settings
 from datamgr.config_tier import S3Archive, TierSettings
 from datamgr.db import Database
 from tests import archived, mounts
-from tests.tiered import files, punched, staged, succeeded
+from tests.tiered import files, inner_store, punched, staged, succeeded
 from tiering import recovery
 from tiering.archive import s3
 from tiering.archive.s3 import S3Store
@@ -133,8 +133,7 @@ def test_a_service_that_goes_away_fails_each_file_and_loses_none(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-        assert isinstance(root.store, ZstdStore)
-        store = root.store.inner
+        store = inner_store(root)
         assert isinstance(store, S3Store)
         away = S3Store(
             boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1"),
