@@ -176,7 +176,7 @@ def _is_own(root: Path) -> bool:
 
 
 def _why_nobody_answers(settings: "Settings") -> str:
-    if settings.tier:
+    if settings.tier or settings.tiering.socket is not None:
         return (
             f"the daemon of managed roots does not run: nothing answers on {settings.tier_socket}; "
             "an operator starts it by `datamgr tier daemon`"

@@ -68,9 +68,11 @@ def filesystem(descriptor: int) -> str:
     answer = bytearray(17)
     try:
         fcntl.ioctl(descriptor, _GET_UUID, answer)
+        generation(descriptor)  # which tmpfs, for one, does not tell
     except OSError as error:
         raise UnavailableError(
-            "its file system does not tell its UUID; tiering needs ext4, xfs or btrfs and Linux 6.9"
+            "its file system does not tell its UUID and the generations of its files; "
+            "tiering needs ext4, xfs or btrfs and Linux 6.9"
         ) from error
     return answer[1:17].hex()
 

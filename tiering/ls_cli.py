@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from datamgr.cli import options, output
-from tiering import client, ls_lines, places
+from tiering import client, ls_lines, path_lists, places
 from tiering.client import Client
 from tiering.listing import Found, Lister
 from tiering.ls_lines import NO_FILE, State
@@ -26,10 +26,8 @@ _ASKED = 4  # batches that wait for their states
 @click.option("-R", "recursive", is_flag=True, help="Also everything below directories.")
 @click.option("-e", "everything", is_flag=True, help="Also names that begin with a dot.")
 @click.option("-u", "unsorted", is_flag=True, help="Do not sort; directories are faster listed so.")
-@click.option(
-    "-f", "files_from", metavar="LIST", type=click.File("rb"),
-    help="Also the paths in this file, one a line; `-` is standard input.",
-)  # fmt: skip
+@path_lists.files_from("Also the paths in this file, one a line; `-` is standard input.")
+@path_lists.null
 @options.as_json
 @options.pass_config_path
 @click.pass_context
@@ -43,6 +41,7 @@ def ls(  # noqa: PLR0913
     everything: bool,
     unsorted: bool,
     files_from: Any,
+    null: bool,
     as_json: bool,
 ) -> None:
     """List files with their state.
@@ -56,8 +55,9 @@ def ls(  # noqa: PLR0913
     Examples:
       ghi ls -l run42
       ghi ls -lR run42 | grep ^H
+      find run42 -name '*.h5' -print0 | ghi ls -0 -f -
     """
-    given = [*paths, *(files_from.read().splitlines() if files_from is not None else [])]
+    given = [*paths, *path_lists.listed(files_from, null=null)]
     lister = Lister(everything=everything, is_sorted=not unsorted, recursive=recursive)
     with client.connect(config_path) as service:
         roots = [Place(r["name"], r["path"].encode("latin-1")) for r in service.ask("roots")]
@@ -71,7 +71,7 @@ def ls(  # noqa: PLR0913
                 sys.stdout.write(lines(entries, states))
             sys.stdout.flush()
     for line in lister.errors:
-        click.echo(f"datamgr: {line}", err=True)
+        click.echo(f"ghi: {line}", err=True)
     if lister.errors:
         ctx.exit(3)
 

@@ -76,7 +76,7 @@ class _Repack:
         try:
             found = reader.first_good(self._root.store.copies, lambda copy: _needed(copy, sparse))
         except DatamgrError as error:
-            self._report.fail(sparse.key.encode(), error)
+            self._report.fail(b".", f"the container {sparse.key} cannot be rewritten: {error}")
             return
         copy, members = found
         with Members(copy) as payloads:

@@ -1,8 +1,6 @@
 """What is asked for by one request, checked."""
 
-from datetime import datetime
-
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from tiering.questions import Action
 
@@ -23,7 +21,7 @@ class Request(BaseModel):
     recursive: bool = False
     punch: bool = False
     unguarded: bool = False
-    until: datetime | None = None
+    until: AwareDatetime | None = None
     older_than_s: int = 0
     bytes_per_s: int | None = None
     repair: bool = False

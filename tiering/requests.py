@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import audit, tasks
+from datamgr import audit, tasks, units
 from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from datamgr.identity import Caller
 from datamgr.tasks import State, Task
@@ -60,6 +60,10 @@ def submit(
         )
     if request.action is Action.PIN and request.until is None:
         raise InvalidError("a pin needs a time until when it holds")
+    if request.until is not None and request.until <= datetime.now(UTC):
+        raise InvalidError(
+            f"{units.format_time(request.until)} has passed; a pin needs a time to come"
+        )
     cleaned = [clean(path) for path in paths]
     lane = "copy" if request.action in _COPYING else "other"
     key = f"tier:{request.root}:{caller.username}:{lane}"

@@ -16,6 +16,7 @@ from datamgr.errors import (
     DatamgrError,
     ForbiddenError,
     NotFoundError,
+    UnavailableError,
 )
 from datamgr.exclusive import Exclusive
 from tiering import access, kernel, stub
@@ -134,7 +135,7 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
             ) from error
         try:
             store = configured.open_store(tier)
-            filesystem = kernel.filesystem(descriptor)
+            filesystem = _filesystem(tier, descriptor)
             _require_mounted(database, name, tier, filesystem, store)
             # Files are worked on a thousand at a time.
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -142,6 +143,13 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
             yield ManagedRoot(name, tier, database, store, descriptor, filesystem, lock.hold)
         finally:
             os.close(descriptor)
+
+
+def _filesystem(tier: TierSettings, descriptor: int) -> str:
+    try:
+        return kernel.filesystem(descriptor)
+    except UnavailableError as error:
+        raise UnavailableError(f"the root {tier.root} cannot be managed: {error}") from error
 
 
 def _require_mounted(

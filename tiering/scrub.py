@@ -14,12 +14,18 @@ from tiering.archive.store import DamagedError, Store
 from tiering.models import TierContainer, TierCopy, TierFile, TierVersion
 from tiering.root import ManagedRoot
 
+_SETTINGS = ("archive", "second")  # of the copies of a store, in their order
+
 
 @dataclass(frozen=True)
 class Damage:
-    """A container that is not what it should be, and the files that have a copy in it."""
+    """A container that is not what it should be, and the files that have a copy in it.
+
+    `copy`: in which archive, by the name of its setting, `archive` or `second`.
+    """
 
     key: str
+    copy: str
     reason: str
     paths: list[bytes]
     repaired: bool = False
@@ -62,17 +68,17 @@ def scrub(
     for number, key, size_bytes in due:
         began = time.monotonic()
         good, bad = [], []
-        for copy in root.store.copies:
+        for name, copy in zip(_SETTINGS, root.store.copies, strict=False):
             try:
                 _compare(root, copy, number, key)
                 good.append(copy)
             except DatamgrError as error:
-                bad.append((copy, str(error)))
+                bad.append((name, copy, str(error)))
         if bad and _is_gone(root, number):
             continue  # freed meanwhile
-        for copy, reason in bad:
+        for name, copy, reason in bad:
             repaired = repair and bool(good) and _repaired(root, good[0], copy, number, key)
-            yield Damage(key, reason, _paths(root, number), repaired)
+            yield Damage(key, name, reason, _paths(root, number), repaired)
         if not bad:
             with root.database.transaction() as session:
                 session.execute(

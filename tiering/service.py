@@ -32,6 +32,9 @@ Question = Mapping[str, Any]
 _Inode = Annotated[int, Field(ge=0, lt=2**64)]
 _Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _SEEN = TypeAdapter(tuple[list[_Inode], list[_Number], list[_Number], list[_Number]])
+_PATHS = TypeAdapter(Annotated[list[str], Field(strict=True)])
+_REQUEST = TypeAdapter(Annotated[int, Field(strict=True)])
+_COUNT = TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**63)])
 # So long a request that failed is told unasked.
 _STILL_NEWS = timedelta(days=1)
 
@@ -100,22 +103,21 @@ def _roots(service: Service, session: orm.Session, caller: Caller, question: Que
 def _submit(service: Service, session: orm.Session, caller: Caller, question: Question) -> Any:
     service.root(question["request"])
     request = Request.model_validate(question["request"])
-    paths = [path.encode("latin-1") for path in question["paths"]]
+    paths = [path.encode("latin-1") for path in _PATHS.validate_python(question["paths"])]
     task = requests.submit(session, caller, request, paths)
     return _absolute(service, requests.show(session, caller, task.id))
 
 
 def _show(service: Service, session: orm.Session, caller: Caller, question: Question) -> Any:
-    number = int(question["request"])
-    return _absolute(
-        service, requests.show(session, caller, number, failures=int(question["failures"]))
-    )
+    number = _REQUEST.validate_python(question["request"])
+    failures = _COUNT.validate_python(question["failures"])
+    return _absolute(service, requests.show(session, caller, number, failures=failures))
 
 
 def _list(service: Service, session: orm.Session, caller: Caller, question: Question) -> Any:
     is_all = bool(question["all"])
     failed = (State.PARTIAL, State.FAILED)
-    limit = min(int(question["limit"]), 1000)
+    limit = min(_COUNT.validate_python(question["limit"]), 1000)
     rows = requests.list_requests(
         session,
         caller,
@@ -127,7 +129,8 @@ def _list(service: Service, session: orm.Session, caller: Caller, question: Ques
 
 
 def _cancel(service: Service, session: orm.Session, caller: Caller, question: Question) -> Any:
-    return _absolute(service, requests.cancel(session, caller, int(question["request"])))
+    number = _REQUEST.validate_python(question["request"])
+    return _absolute(service, requests.cancel(session, caller, number))
 
 
 def _absolute(service: Service, row: dict[str, Any]) -> dict[str, Any]:
@@ -136,10 +139,14 @@ def _absolute(service: Service, row: dict[str, Any]) -> dict[str, Any]:
         return row
     top = os.fsencode(service.roots[row["root"]].settings.root)
     failures = [
-        failure | {"path": os.path.join(top, failure["path"])}
-        for failure in row.get("failures", ())
+        failure | {"path": _below(top, failure["path"])} for failure in row.get("failures", ())
     ]
-    return row | {"first_path": os.path.join(top, row["first_path"]), "failures": failures}
+    return row | {"first_path": _below(top, row["first_path"]), "failures": failures}
+
+
+def _below(top: bytes, path: bytes) -> bytes:
+    """As a path is shown; `.` is the root itself."""
+    return top if path == b"." else os.path.join(top, path)
 
 
 def _states(service: Service, session: orm.Session, caller: Caller, question: Question) -> Any:

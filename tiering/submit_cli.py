@@ -31,7 +31,7 @@ def _selection(command: F) -> F:
         path_lists.null,
         path_lists.files_from("Also the paths in this file, one a line; `-` is standard input."),
         click.option("--recursive", "-R", is_flag=True, help="Also everything below directories."),
-        click.argument("paths", nargs=-1, type=options.PATH, metavar="PATH..."),
+        click.argument("paths", nargs=-1, type=options.PATH, metavar="[PATH]..."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -112,7 +112,10 @@ def punch(ctx: click.Context, config_path: str | None, /, **asked: Any) -> None:
 @click.command()
 @_selection
 @click.option("--for", "span", type=options.SPAN, metavar="TIME", help="Such as 30d (default).")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="A day (UTC), such as 2027-01-31.")
+@click.option(
+    "--until", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE",
+    help="A day (UTC), such as 2027-01-31.",
+)  # fmt: skip
 @options.pass_config_path
 @click.pass_context
 def pin(

@@ -52,13 +52,14 @@ def scrubbed(root: ManagedRoot, request: Request, report: Report) -> dict[str, A
         damaged.append(
             {
                 "container": damage.key,
+                "copy": damage.copy,
                 "reason": damage.reason,
                 "repaired": damage.repaired,
                 "files": files,
             }
         )
         if not damage.repaired:
-            report.fail(damage.key.encode(), damage.reason)
+            report.fail(b".", f"{damage.key} in `{damage.copy}`: {damage.reason}")
     return {"containers": read.containers, "bytes": read.bytes, "damaged": damaged}
 
 

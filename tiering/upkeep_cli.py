@@ -136,11 +136,14 @@ def scrub(
             f"{len(row['damaged'])} damaged"
         ]
         for damage in row["damaged"]:
-            lines.append(f"  {damage['reason']}{'; repaired' if damage['repaired'] else ''}")
+            lines.append(
+                f"  {damage['container']} in `{damage['copy']}`: {damage['reason']}"
+                f"{'; repaired' if damage['repaired'] else ''}"
+            )
             lines += [f"    {output.printable(file['path'])}" for file in damage["files"]]
         return "\n".join(lines)
 
-    _show(ctx, "tier.scrub", rows, say, as_json=as_json)
+    _show(ctx, "tier.scrub", rows, say, as_json=as_json, names_failures=True)
 
 
 @click.command()
@@ -245,8 +248,15 @@ def _do(
 
 
 def _show(
-    ctx: click.Context, schema: str, rows: list[Row], say: Callable[[Row], str], *, as_json: bool
+    ctx: click.Context,
+    schema: str,
+    rows: list[Row],
+    say: Callable[[Row], str],
+    *,
+    as_json: bool,
+    names_failures: bool = False,
 ) -> None:
+    """`names_failures`: what `say` says names them already."""
     if as_json:
         output.emit(schema, rows)
     else:
@@ -255,7 +265,7 @@ def _show(
                 click.echo(f"{row['root']}: {output.printable(row['error'])}", err=True)
                 continue
             click.echo(f"{row['root']}: {say(row)}")
-            for failure in row["failures"]:
+            for failure in () if names_failures else row["failures"]:
                 path = os.fsdecode(failure["path"])
                 click.echo(f"{output.printable(path)}: {failure['reason']}", err=True)
     if any(row["state"] != "succeeded" for row in rows):

@@ -82,20 +82,24 @@ def cli(ctx: click.Context, config_path: str | None, verbose: bool) -> None:
     logs.configure_logging(daemon=False, verbose=verbose)
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; every error is one line of text."""
+def run(argv: Sequence[str] | None = None, *, script: str = "datamgr") -> int:
+    """Run one command line and return its exit code; every error is one line of text.
+
+    `script`: what was typed, for texts: `datamgr`, or the name of the group that has a script.
+    """
     try:
-        result = cli.main(args=argv, prog_name="datamgr", standalone_mode=False)
+        name = "datamgr" if script == "datamgr" else ""
+        result = cli.main(args=argv, prog_name=name, standalone_mode=False)
         # Exceptions that click turns into an exit code (--help, ctx.exit) come back as a value.
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except DatamgrError as error:
-        click.echo(f"datamgr: {error}", err=True)
+        click.echo(f"{script}: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("datamgr: interrupted", err=True)
+        click.echo(f"{script}: interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone; keep Python from complaining again at exit.
@@ -104,8 +108,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         log.debug("internal error", exc_info=True)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        how = "datamgr -v" if script == "datamgr" else f"datamgr -v {script}"
         click.echo(
-            f"datamgr: internal error, please report it: {reason} (datamgr -v shows the traceback)",
+            f"{script}: internal error, please report it: {reason} ({how} … shows the traceback)",
             err=True,
         )
         return 1
@@ -118,7 +123,7 @@ def main() -> None:
 
 def ghi() -> None:
     """Entry point of the `ghi` script."""
-    sys.exit(run(["ghi", *sys.argv[1:]]))
+    sys.exit(run(["ghi", *sys.argv[1:]], script="ghi"))
 
 
 if __name__ == "__main__":

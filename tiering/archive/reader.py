@@ -122,7 +122,7 @@ class Members:
         try:
             yield from self._go_to(key, offset).pieces(stored_bytes)
         except BaseException as error:
-            self._lost(error)
+            self._lost(key, error)
             raise
 
     def whole(self, key: str, offset: int, stored_bytes: int) -> bytes:
@@ -130,7 +130,7 @@ class Members:
         try:
             return self._go_to(key, offset).take(stored_bytes)
         except BaseException as error:
-            self._lost(error)
+            self._lost(key, error)
             raise
 
     def _go_to(self, key: str, offset: int) -> "_Stream":
@@ -147,11 +147,11 @@ class Members:
         stream.take(ahead)
         return stream
 
-    def _lost(self, error: BaseException) -> None:
+    def _lost(self, key: str, error: BaseException) -> None:
         """Where the stream stands now nobody knows."""
         self._close()
         if isinstance(error, DamagedError):
-            raise DamagedError(f"the container {self._key} is damaged: {error}") from error
+            raise DamagedError(f"the container {key} is damaged: {error}") from error
 
     def _close(self) -> None:
         if self._stream is not None:

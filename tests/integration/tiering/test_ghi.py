@@ -1,10 +1,12 @@
 """`ghi` through the daemon: what each account may do, see and learn; bad input; garbage."""
 
+import _strptime  # noqa: F401  an account of a test cannot import it
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -179,7 +181,29 @@ def test_pins_hold_until_they_are_taken_away(ghi: Ghi, data: Path, people: Peopl
     assert done.exit_code == 8
     assert "it is pinned until" in done.stderr
     assert ghi(people.member, "unpin", mine).exit_code == 0
+    done = ghi(people.member, "pin", "--until", "2020-01-31", mine)
+    assert done.exit_code == 4
+    assert "2020-01-31T00:00:00Z has passed" in done.stderr
     assert ghi(people.member, "punch", "--unguarded", mine).exit_code == 0
+
+
+def test_the_script_is_called_by_its_name(tmp_path: Path) -> None:
+    """And not as the command of `datamgr` that it is."""
+    script = [sys.executable, "-c", "from datamgr.cli.main import ghi; ghi()"]
+    for said, arguments in (
+        ("Usage: ghi put [OPTIONS]", ["put"]),
+        ("ghi: --for: 'x' is no duration", ["pin", "--for", "x", tmp_path]),
+    ):
+        done = subprocess.run([*script, *arguments], capture_output=True, text=True, check=False)
+        assert done.stderr.startswith(said)
+
+
+def test_lists_may_end_names_with_nul(ghi: Ghi, ground: Path, data: Path, people: People) -> None:
+    mine = [make(data / "lab" / name, people.uid(people.member)) for name in ("a\nb", "c")]
+    (ground / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in mine))
+    assert ghi(people.member, "put", "-0", "-f", ground / "list").exit_code == 0
+    done = ghi(people.member, "ls", "--json", "-0", "-f", ground / "list")
+    assert letters(done) == {"a\nb": "B", "c": "B"}
 
 
 def test_a_locked_file_stays_locked_through_everything(
@@ -274,6 +298,12 @@ GARBAGE = (
     b'{"do": "submit", "request": {"root": "none", "action": "put"}, "paths": ["a"]}\n',
     b'{"do": "show", "request": 1e400, "failures": 1}\n',
     b'{"do": "show", "request": 99999999999999999999999, "failures": 1}\n',
+    b'{"do": "show", "request": 1, "failures": 99999999999999999999999}\n',
+    b'{"do": "submit", "request": {"root": "data", "action": "put"}, "paths": "ab"}\n',
+    b'{"do": "submit", "request": {"root": "data", "action": "pin", "until": "2099-01-01T00:00"}, '
+    b'"paths": ["a"]}\n',
+    b'{"do": "list", "all": true, "limit": -5}\n',
+    b'{"do": "cancel", "request": true}\n',
     b'{"do": "states", "root": "data", "files": [[1, 2, 3]]}\n',
     b'{"do": "states", "root": "data", "files": [[-1, 2, 3, 99999999999999999999999999]]}\n',
     b"[" * 50_000 + b"\n",
@@ -295,14 +325,21 @@ def test_garbage_is_refused_and_harms_nothing(ghi: Ghi, ground: Path, people: Pe
         if heard:
             told = json.loads(heard)
             assert "refused" in told or told["answer"] == [["G    ", ""]], (said[:99], told)
+            # Nobody fills the log with it.
+            assert "internal error" not in told.get("refused", ""), (said[:99], told)
         assert ghi(people.member, "df", "--json").exit_code == 0, said[:99]
 
 
 def test_without_a_daemon_users_are_told(ground: Path, data: Path, people: People) -> None:
     mine = make(data / "lab/mine", people.uid(people.member))
-    done = forked.call_as(people.member, ground / "out", "ghi", "put", mine)
-    assert done.exit_code == 7
-    assert "an operator starts it by `datamgr tier daemon`" in done.stderr
+    config = ground / "datamgr.toml"
+    whole = config.read_text()
+    # Also with the settings of a client, which name no root.
+    for text in (whole, whole.partition("[tier.")[0]):
+        config.write_text(text)
+        done = forked.call_as(people.member, ground / "out", "ghi", "put", mine)
+        assert done.exit_code == 7
+        assert "an operator starts it by `datamgr tier daemon`" in done.stderr
 
 
 def test_somebody_manages_a_directory_of_his_own(
@@ -414,6 +451,10 @@ def test_a_damaged_container_is_found_and_its_files_named(
     assert done.returncode == 8
     (damage,) = json.loads(done.stdout)["rows"][0]["damaged"]
     assert [file["path"] for file in damage["files"]] == ["lab/mine"]
+    assert (damage["container"], damage["copy"]) == (container.name, "archive")
+    done = subprocess.run([*DATAMGR, "tier", "scrub"], capture_output=True, check=False)
+    assert f"\n  {container.name} in `archive`: ".encode() in done.stdout
+    assert done.stderr == b""
 
 
 def test_a_lost_database_is_made_again_from_the_archive(
@@ -514,6 +555,10 @@ def test_two_archives_survive_the_damage_of_one(ground: Path, data: Path, people
     assert [damage["repaired"] for damage in json.loads(found.stdout)["rows"][0]["damaged"]] == [
         False,
         False,
+    ]
+    assert [damage["copy"] for damage in json.loads(found.stdout)["rows"][0]["damaged"]] == [
+        "archive",
+        "archive",
     ]
     found = subprocess.run([*scrub, "--repair"], capture_output=True, check=False)
     assert found.returncode == 0, found.stderr

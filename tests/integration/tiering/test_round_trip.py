@@ -394,6 +394,20 @@ def test_a_root_that_is_not_mounted_is_refused_and_nothing_taken_for_removed(
         assert reconcile.reconcile(elsewhere, Report()).removed == 0
 
 
+def test_a_file_system_that_cannot_tell_files_apart_is_refused(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").mkdir()
+    with mounts.tmpfs(tmp_path / "memory", 1 << 20) as memory:
+        tier = TierSettings(root=memory, archive=tmp_path / "archive")
+        there = settings.model_copy(update={"tier": {"data": tier}})
+        with (
+            pytest.raises(UnavailableError, match="tiering needs ext4, xfs or btrfs"),
+            open_root(there, database, "data"),
+        ):
+            pass
+
+
 def test_an_archive_that_is_not_mounted_is_refused(
     tier_settings: Settings, database: Database, tier: TierSettings
 ) -> None:

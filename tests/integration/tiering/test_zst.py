@@ -17,6 +17,7 @@ from tests import archived, mounts
 from tests.tiered import files, punched, staged, succeeded
 from tiering import rebuild, reconcile, scrub, upkeep
 from tiering.archive.posix import PosixStore
+from tiering.archive.reader import Members
 from tiering.archive.store import DamagedError
 from tiering.archive.writer import new_key
 from tiering.archive.zst import FRAME_BYTES, ZstdStore
@@ -125,6 +126,17 @@ def test_an_object_that_was_cut_off_since_is_noticed_by_its_size(store: ZstdStor
     os.truncate(path_of(store, key), 1000)
     with pytest.raises(DamagedError, match="does not end with a table"):
         store.size(key)
+
+
+def test_the_container_that_is_damaged_is_the_one_that_is_named(store: ZstdStore) -> None:
+    """Also where it could not be opened, after another one was read."""
+    good, bad = (written(store, some(FRAME_BYTES, seed)) for seed in (1, 2))
+    os.truncate(path_of(store, bad), 1000)
+    with Members(store) as members:
+        for _ in range(2):
+            with pytest.raises(DamagedError, match=f"^the container {bad} is damaged"):
+                members.whole(bad, 0, 100)
+            assert members.whole(good, 0, 100) == some(FRAME_BYTES, 1)[:100]
 
 
 @pytest.fixture
