@@ -5,9 +5,12 @@ fills reads as a value that no detector gives.
 """
 
 import os
+import resource
+import stat
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from datamgr import display
-from datamgr.errors import ConflictError, InvalidError, NotFoundError
+from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from hdf5_tools import append
+
+_MOST = (1 << 63) - 1  # elements that HDF5 counts
 
 
 class How(StrEnum):
@@ -64,8 +70,19 @@ class Built:
 class _Opened:
     source: Source
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    type: h5py.Datatype
     ids: npt.NDArray[Any] | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What numpy makes of the type, which tells less apart."""
+        dtype: np.dtype[Any] = self.type.dtype
+        return dtype
+
+    @property
+    def shown(self) -> str:
+        """How messages call it."""
+        return f"{self.source.dataset} of {display.printable(self.source.path)}"
 
 
 def read_layout(path: Path, dataset: str) -> list[Source]:
@@ -80,25 +97,33 @@ def read_layout(path: Path, dataset: str) -> list[Source]:
     """
     shown = display.printable(path)
     try:
-        tiles = tomllib.loads(path.read_text()).get("tile", [])
+        read = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no layout file {shown}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InvalidError(f"the layout file {shown} cannot be read: {error}") from error
+    tiles = read.pop("tile", [])
+    if read:
+        raise InvalidError(f"the layout file {shown} has {next(iter(read))!r} beside its [[tile]]")
+    if not isinstance(tiles, list) or not tiles:
+        raise InvalidError(f"the layout file {shown} has no [[tile]]")
     sources = []
     for number, tile in enumerate(tiles, 1):
         match tile:
-            case {"file": str(name), "at": [*at]} if all(
-                isinstance(x, int) and not isinstance(x, bool) and x >= 0 for x in at
+            case {"file": str(name), "at": [*at], **rest} if all(
+                isinstance(x, int) and not isinstance(x, bool) and 0 <= x < _MOST for x in at
             ):
-                where = path.parent / name
-                sources.append(Source(where, str(tile.get("dataset", dataset)), tuple(at)))
+                chosen = rest.pop("dataset", dataset)
+                if rest or not isinstance(chosen, str):
+                    odd = next(iter(rest), "dataset")
+                    raise InvalidError(
+                        f"tile {number} of {shown} has {odd!r}; there are file, at and dataset"
+                    )
+                sources.append(Source(path.parent / name, chosen, tuple(at)))
             case _:
                 raise InvalidError(
                     f'tile {number} of {shown} needs file = "…" and at = [row, column]'
                 )
-    if not sources:
-        raise InvalidError(f"the layout file {shown} has no [[tile]]")
     return sources
 
 
@@ -109,7 +134,7 @@ def build(
     *,
     name: str | None = None,
     frame_ids: str | None = None,
-    fill: float | None = None,
+    fill: complex | None = None,
     growing: bool = False,
 ) -> Built:
     """Write the file `out` with one virtual dataset.
@@ -121,13 +146,16 @@ def build(
     not at all.
 
     Raises:
-        NotFoundError: a source, or the dataset in it, is missing.
-        InvalidError: the sources do not fit together.
+        NotFoundError: a source, the dataset in it, or the directory of `out` is missing.
+        InvalidError: the sources do not fit together, or the type has no such fill value.
+        ForbiddenError: a source may not be read, or `out` not be written.
         ConflictError: `out` exists.
     """
     if not sources:
         raise InvalidError("a virtual dataset needs at least one source")
-    if out.exists():
+    name = sources[0].dataset if name is None else name
+    _require_name(name)
+    if os.path.lexists(out):
         raise ConflictError(f"{display.printable(out)} exists; remove it first")
     opened = [_open(source, frame_ids, growing) for source in sources]
     _require_alike(opened, how)
@@ -136,42 +164,103 @@ def build(
     frames, parts = _arranged(opened, how)
     shape = _shape(opened, how, frames)
     dtype = opened[0].dtype
-    layout = h5py.VirtualLayout(shape, dtype, maxshape=(None, *shape[1:]) if growing else None)
+    value = _impossible(dtype) if fill is None else _fitting(fill, dtype)
+    # With the type as it is in the file: numpy's forgets what texts and enumerations are like.
+    layout = h5py.VirtualLayout(
+        shape, opened[0].type, maxshape=(None, *shape[1:]) if growing else None
+    )
     names = [_relative(found.source.path, out) for found in opened]
     covered = 0
     for part in parts:
         found = opened[part.source]
         source = h5py.VirtualSource(
-            names[part.source],
-            found.source.dataset,
+            escaped(names[part.source]),
+            escaped(found.source.dataset),
             found.shape,
             dtype,
             maxshape=(None, *found.shape[1:]) if growing else None,
         )
         covered += _map(layout, source, found, part, how, growing)
-    missing = 0 if growing else int(np.prod(shape, dtype=np.int64)) - covered
-    value = _impossible(dtype) if fill is None else fill
+    missing = 0 if growing else _elements(shape) - covered
+    with _explained(out):
+        _write(out, name, layout, value)
+    return Built(shape, dtype, len(sources), missing)
+
+
+def escaped(name: str) -> str:
+    """A source's name as HDF5 is to be told it: a percent sign alone would begin a pattern.
+
+    Source: HDF5 reference, H5Pset_virtual.
+    """
+    return name.replace("%", "%%")
+
+
+def files_at_once() -> int:
+    """How many sources a process with the limits of this one can have open, about.
+
+    HDF5 opens all that a reader touches, and shows fill values for those that it cannot.
+    """
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50
+
+
+def _write(out: Path, name: str, layout: Any, value: Any) -> None:
     with tempfile.TemporaryDirectory(prefix=".virtual-", dir=out.parent) as folder:
         # In a directory beside: relative names are looked up from where the file is.
         written = Path(folder) / "new.h5"
         with h5py.File(written, "w", libver="latest") as file:
-            file.create_virtual_dataset(name or opened[0].source.dataset, layout, fillvalue=value)
+            file.create_virtual_dataset(name, layout, fillvalue=value)
         try:
             os.link(written, out)
         except FileExistsError as error:
             raise ConflictError(f"{display.printable(out)} exists; remove it first") from error
-    return Built(shape, dtype, len(sources), missing)
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Say why a file cannot be written."""
+    shown = display.printable(out)
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no directory {display.printable(out.parent)}") from error
+    except PermissionError as error:
+        raise ForbiddenError(f"{shown} may not be written: {error.strerror}") from error
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise InvalidError(f"{shown} cannot be written: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What HDF5 says at once; it goes on for lines."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _require_name(name: str) -> None:
+    parts = name.removeprefix("/").split("/")
+    if not all(parts) or any(part in (".", "..") for part in parts) or "\0" in name:
+        raise InvalidError(f"{name!r} is no name of a dataset; one is like entry/data")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"{name!r} is no name of a dataset: it is not UTF-8") from error
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
 
 
 def _open(source: Source, frame_ids: str | None, growing: bool) -> _Opened:
     shown = display.printable(source.path)
-    if not source.path.exists():
-        raise NotFoundError(f"there is no source {shown}")
+    require_file(source.path, "source")
     try:
         with h5py.File(source.path, "r", swmr=True) as file:
             node = file.get(source.dataset)
             if not isinstance(node, h5py.Dataset):
                 raise NotFoundError(f"{shown} has no dataset {source.dataset}")
+            if node.shape is None:
+                raise InvalidError(f"{source.dataset} of {shown} has no elements at all")
             ids = None
             if frame_ids is not None:
                 numbers = file.get(frame_ids)
@@ -179,20 +268,43 @@ def _open(source: Source, frame_ids: str | None, growing: bool) -> _Opened:
                     raise NotFoundError(f"{shown} has no list of frame numbers {frame_ids}")
                 ids = numbers[()]
             shape = tuple(node.shape)
-            if growing and shape:
+            if shape and growing:
                 # A mapping without end over nothing is taken by HDF5 for one that stays empty.
                 shape = (max(1, shape[0]), *shape[1:])
-            return _Opened(source, shape, node.dtype, ids)
+            elif shape:
+                # The extent may be ahead of the frames that count.
+                shape = (min(shape[0], append.frames_written(node)), *shape[1:])
+            return _Opened(source, shape, h5py.Datatype(node.id.get_type().copy()), ids)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise InvalidError(f"{shown} cannot be read as HDF5: {first_line(error)}") from error
+
+
+def require_file(path: Path, what: str) -> None:
+    """Be sure that there is a regular file: opening a pipe would wait for ever.
+
+    Raises:
+        NotFoundError, ForbiddenError, InvalidError: there is none, it cannot be reached, or it is
+            something else.
+    """
+    shown = display.printable(path)
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no {what} {shown}") from error
     except OSError as error:
-        raise InvalidError(f"{shown} cannot be read as HDF5: {error}") from error
+        raise ForbiddenError(f"the {what} {shown} cannot be reached: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidError(f"the {what} {shown} is no regular file")
 
 
 def _require_alike(opened: Sequence[_Opened], how: How) -> None:
     first = opened[0]
     for found in opened:
-        shown = f"{found.source.dataset} of {display.printable(found.source.path)}"
-        if found.dtype != first.dtype:
-            raise InvalidError(f"{shown} has the type {found.dtype}, the first {first.dtype}")
+        shown = found.shown
+        if not is_same_type(found.type, first.type):
+            raise InvalidError(
+                f"{shown} has the type {type_of(found.type)}, the first {type_of(first.type)}"
+            )
         if not found.shape:
             raise InvalidError(f"{shown} is a single value and has no frames")
         alike = found.shape if how == How.STACK else found.shape[1:]
@@ -210,8 +322,34 @@ def _require_alike(opened: Sequence[_Opened], how: How) -> None:
                 raise InvalidError(
                     f"{shown} has {found.shape[0]} frames and {len(found.ids)} frame numbers"
                 )
-            if len(np.unique(found.ids[: found.shape[0]])) < found.shape[0]:
-                raise InvalidError(f"{shown} has two frames of one number")
+            if found.shape[0] and int(found.ids[: found.shape[0]].max()) > _MOST:
+                raise InvalidError(f"the frame numbers of {shown} go beyond {_MOST}")
+            twice = _twice(found.ids[: found.shape[0]])
+            if twice is not None:
+                raise InvalidError(f"{shown} has two frames of the number {twice}")
+
+
+def is_same_type(one: h5py.Datatype, other: h5py.Datatype) -> bool:
+    """Whether the bytes of one mean the same in the other; numpy takes texts for lists."""
+    if not one.id.equal(other.id):
+        return False
+    # Of texts of any length HDF5 takes two character sets for equal, and cannot read one as other.
+    is_text = isinstance(one.id, h5py.h5t.TypeStringID)
+    return not is_text or bool(one.id.get_cset() == other.id.get_cset())
+
+
+def type_of(found: h5py.Datatype) -> str:
+    """What messages call a type; its class too, where numpy takes several for one object."""
+    if isinstance(found.id, h5py.h5t.TypeStringID):
+        return "text in " + ("UTF-8" if found.id.get_cset() == h5py.h5t.CSET_UTF8 else "ASCII")
+    kind = type(found.id).__name__.removeprefix("Type").removesuffix("ID").lower()
+    return f"{found.dtype}" if found.dtype.kind != "O" else f"{found.dtype} ({kind})"
+
+
+def _twice(numbers: npt.NDArray[Any]) -> int | None:
+    values, counts = np.unique(numbers, return_counts=True)
+    repeated = values[counts > 1]
+    return int(repeated[0]) if len(repeated) else None
 
 
 def _arranged(opened: Sequence[_Opened], how: How) -> tuple[int, list[Part]]:
@@ -243,9 +381,9 @@ def _aligned(opened: Sequence[_Opened], how: How) -> tuple[int, list[Part]]:
     first = min(int(n.min()) for n in present)
     last = max(int(n.max()) for n in present)
     if how != How.TILE:
-        every = np.concatenate(present)
-        if len(np.unique(every)) < len(every):
-            raise InvalidError("two sources have a frame of one number; only tiles may")
+        twice = _twice(np.concatenate(present))
+        if twice is not None:
+            raise InvalidError(f"two sources have a frame of the number {twice}; only tiles may")
     parts = []
     for k, mine in enumerate(numbers):
         # Runs of frames whose numbers follow each other are one mapping.
@@ -259,6 +397,13 @@ def _aligned(opened: Sequence[_Opened], how: How) -> tuple[int, list[Part]]:
 
 
 def _shape(opened: Sequence[_Opened], how: How, frames: int) -> tuple[int, ...]:
+    shape = _extent(opened, how, frames)
+    if _elements(shape) > _MOST or max(shape) > _MOST:
+        raise InvalidError(f"it would have the shape {shape}, which is more than HDF5 counts")
+    return shape
+
+
+def _extent(opened: Sequence[_Opened], how: How, frames: int) -> tuple[int, ...]:
     if how == How.STACK:
         return (frames, *opened[0].shape)
     if how != How.TILE:
@@ -313,10 +458,33 @@ def _relative(source: Path, out: Path) -> str:
 
 
 def _impossible(dtype: np.dtype[Any]) -> Any:
-    """A value that stands for "no source": NaN, the largest unsigned, the smallest signed."""
+    """A value that stands for "no source": NaN, the largest unsigned, the smallest signed.
+
+    Other types have none, and show what HDF5 shows: zeros, or texts of no characters.
+    """
     if dtype.kind in "fc":
-        return np.nan
+        return dtype.type(np.nan)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return limits.max if dtype.kind == "u" else limits.min
     return None
+
+
+def _fitting(value: complex, dtype: np.dtype[Any]) -> Any:
+    """The value in this type, exactly or, of real numbers, as near as the type comes.
+
+    Raises:
+        InvalidError: the type does not have it.
+    """
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if isinstance(value, int) and limits.min <= value <= limits.max:
+            return dtype.type(value)
+        raise InvalidError(f"{value} is no {dtype}: that goes from {limits.min} to {limits.max}")
+    if dtype.kind in "fc":
+        with np.errstate(over="ignore"):
+            fitted = dtype.type(value)
+        if np.isinf(fitted) == np.isinf(value):
+            return fitted
+        raise InvalidError(f"{value} is too large for {dtype}")
+    raise InvalidError(f"a fill value can be given for numbers, and these are {dtype}")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from datamgr import display
 from datamgr.cli import options, output
@@ -11,7 +12,26 @@ from datamgr.errors import DatamgrError, InvalidError
 from hdf5_tools import virtual, virtual_view
 from hdf5_tools.virtual import How, Source
 
-_FILE = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, readable=False)  # whether it can be read, opening says
+
+
+class _Number(click.ParamType[complex]):
+    """A number; a whole one exactly."""
+
+    name = "number"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> complex:
+        text = str(value).strip()
+        try:
+            return int(text)
+        except ValueError:
+            pass
+        try:
+            return float(text)
+        except ValueError:
+            self.fail(f"{text!r} is no number", param, ctx)
 
 
 @click.group(name="virtual")
@@ -31,11 +51,13 @@ def virtual_() -> None:
               help="Tiles and their places (TOML), instead of SOURCE.")  # fmt: skip
 @click.option("--frame-ids", metavar="NAME",
               help="The dataset in each source that numbers its frames: align by it.")  # fmt: skip
-@click.option("--fill", type=float, metavar="VALUE",
+@click.option("--fill", type=_Number(), metavar="VALUE",
               help="What reads where no source has data [NaN, extreme integer].")  # fmt: skip
 @click.option("--growing", is_flag=True, help="The sources are still being written.")
 @options.as_json
+@click.pass_context
 def build(  # noqa: PLR0913
+    ctx: click.Context,
     *,
     out: Path,
     sources: tuple[Path, ...],
@@ -44,7 +66,7 @@ def build(  # noqa: PLR0913
     how: str,
     layout: Path | None,
     frame_ids: str | None,
-    fill: float | None,
+    fill: complex | None,
     growing: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +90,9 @@ def build(  # noqa: PLR0913
     """
     if layout is not None and sources:
         raise click.UsageError("give either SOURCE... or --layout")
+    is_said = ctx.get_parameter_source("how") == ParameterSource.COMMANDLINE
+    if layout is not None and is_said and how != How.TILE:
+        raise click.UsageError(f"--layout is for --how tile, not {how}")
     if layout is not None:
         chosen, how = virtual.read_layout(layout, dataset), How.TILE
     elif how == How.TILE:
@@ -89,8 +114,15 @@ def build(  # noqa: PLR0913
         output.emit("hdf5.virtual.build", [row], file=bytes(out))
         return
     click.echo(
-        f"{display.printable(out)}: {built.dtype} {built.shape} over {built.sources} sources"
+        f"{display.printable(out)}: {built.dtype} {built.shape} over "
+        f"{_number(built.sources, 'source')}"
     )
+    if built.sources > virtual.files_at_once():
+        click.echo(
+            "Who reads all of it has as many files open at once: raise `ulimit -n`, or HDF5 shows "
+            "the fill value for the rest.",
+            err=True,
+        )
     if built.missing:
         click.echo(f"{built.missing} elements have no source and read as the fill value.")
 
@@ -116,10 +148,15 @@ def verify(*, out: Path, as_json: bool) -> None:
         )  # fmt: skip
     else:
         columns = [output.text(key, key) for key in ("dataset", "source", "finding")]
-        title = f"{display.printable(out)}: {verified.datasets} datasets, {verified.sources} files"
+        what = f"{_number(verified.datasets, 'dataset')}, {_number(verified.sources, 'file')}"
+        title = f"{display.printable(out)}: {what}"
         output.table(title, columns, rows, empty="everything is there")
     if rows:
-        raise DatamgrError(f"{display.printable(out)} has {len(rows)} findings")
+        raise DatamgrError(f"{display.printable(out)} has {_number(len(rows), 'finding')}")
+
+
+def _number(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 @virtual_.command()
