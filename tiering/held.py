@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-import sqlalchemy as sa
-
 from datamgr.errors import DatamgrError
 from tiering import kernel, order, rows
 from tiering.kernel import Identity
@@ -115,25 +113,25 @@ def batches(root: ManagedRoot, paths: Iterable[bytes], report: Report) -> Iterat
 
 
 def batches_ahead(root: ManagedRoot, paths: Iterable[bytes], report: Report) -> Iterator[Batch]:
-    """As `batches`, but the next are opened by a thread while the last ones are worked on.
+    """As `batches`, but the next are looked for and opened by a thread meanwhile.
 
     Not for what nobody else may have open, as a further name of a file among the next ones.
     """
     left = iter(paths)
+
+    def more() -> list[Held] | None:
+        chosen = list(islice(left, BATCH_FILES))
+        return _opened(root, chosen, report) if chosen else None
+
     with ThreadPoolExecutor(1, "open") as thread:
-        opening: Future[list[Held]] | None = None
+        opening: Future[list[Held] | None] = thread.submit(more)
         try:
-            while True:
-                chosen = list(islice(left, BATCH_FILES))
-                before = opening
-                opening = thread.submit(_opened, root, chosen, report) if chosen else None
-                if before is not None:
-                    yield from _shared_out(root, report, before.result())
-                elif opening is None:
-                    return
+            while (files := opening.result()) is not None:
+                opening = thread.submit(more)
+                yield from _shared_out(root, report, files)
         finally:
-            if opening is not None:
-                Batch(root, report, opening.result()).close()
+            if opening.exception() is None:
+                Batch(root, report, opening.result() or []).close()
 
 
 def _shared_out(root: ManagedRoot, report: Report, files: list[Held]) -> Iterator[Batch]:
@@ -160,37 +158,35 @@ def _portions(files: list[Held]) -> Iterator[list[Held]]:
         yield portion
 
 
-_PLACES = sa.text(
-    """
-    SELECT cast(f.inode AS text), c.key, p.offset_bytes
-    FROM tier_file f JOIN tier_copy p ON p.version_id = f.version_id
-    JOIN tier_container c ON c.id = p.container_id
-    WHERE f.filesystem = :filesystem AND f.inode = ANY(cast(:inodes AS numeric[]))
-    """
-)
-
-
-def in_archive_order(root: ManagedRoot, found: Iterable[Found]) -> list[bytes]:
+def in_archive_order(root: ManagedRoot, found: Iterable[Found]) -> Iterator[bytes]:
     """The paths of files in the order in which the archive holds them, for tapes and reading on.
 
-    Only a hint: it looks at inode numbers alone, and what it does not know comes last. Of the names
-    of one archived file it gives the first.
+    Only a hint: it looks at inode numbers alone. What is on no volume comes while the rest is still
+    looked for, in order among so many as are looked up at once; what the archive does not have
+    comes last. Of the names of one archived file it gives the first.
     """
+    unknown: list[bytes] = []
+    yield from order.sort(root, _wanted(root, found, unknown))
+    yield from unknown
+
+
+def _wanted(
+    root: ManagedRoot, found: Iterable[Found], unknown: list[bytes]
+) -> Iterator[list[order.Wanted]]:
     left = (file for file in found if file.is_file)
-    placed: list[tuple[str, int, bytes]] = []
     named: set[int] = set()
     while chosen := list(islice(left, _ORDERED_AT_ONCE)):
-        asked = {"filesystem": root.filesystem, "inodes": [file.inode for file in chosen]}
         with root.database.transaction(read_only=True) as session:
-            places = {int(i): (key, at) for i, key, at in session.execute(_PLACES, asked)}
+            places = rows.places(session, root.filesystem, [file.inode for file in chosen])
+        placed: list[order.Wanted] = []
         for file in chosen:
             place = places.get(file.inode)
             if place is None:
-                placed.append(("~", 0, file.path))
+                unknown.append(file.path)
             elif file.inode not in named:
                 named.add(file.inode)
                 placed.append((*place, file.path))
-    return order.sort(root, placed)
+        yield placed
 
 
 def _opened(root: ManagedRoot, paths: list[bytes], report: Report) -> list[Held]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from tiering import arrays
 from tiering.models import JOURNAL_LOCK
 
 _LOCK = "SELECT pg_advisory_xact_lock(:lock, hashtext(:root))"
@@ -36,17 +37,16 @@ def begin(
     """
     # So that two who begin at once see each other.
     session.execute(sa.text(_LOCK), {"lock": JOURNAL_LOCK, "root": root})
-    asked = {"root": root, "files": list(marks)}
-    busy = set(session.scalars(sa.text(_BUSY), asked))
-    begun = {file: mark for file, mark in marks.items() if file not in busy}
+    busy = set(session.scalars(sa.text(_BUSY), {"root": root, "files": arrays.numbers(marks)}))
+    begun = {file: mark for file, mark in marks.items() if file not in busy} if busy else marks
     if not begun:
         return 0, ()
     row = {
         "root": root,
         "action": action,
         "step": step,
-        "files": list(begun),
-        "marks": list(begun.values()),
+        "files": arrays.numbers(begun),
+        "marks": arrays.strings(begun.values()),
     }
     return session.execute(sa.text(_BEGIN), row).scalar_one(), begun.keys()
 
@@ -70,7 +70,11 @@ _END = "UPDATE tier_operation SET step = :step, finished_at = now() WHERE id = :
 def end(session: orm.Session, operation: int, step: str, left: Mapping[int, bytes]) -> None:
     """An operation is `done` or `undone` but for the files, with their marks, that are left."""
     if left:
-        row = {"id": operation, "files": list(left), "marks": list(left.values())}
+        row = {
+            "id": operation,
+            "files": arrays.numbers(left),
+            "marks": arrays.strings(left.values()),
+        }
         session.execute(sa.text(_KEEP), row)
     else:
         session.execute(sa.text(_END), {"id": operation, "step": step})

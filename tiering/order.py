@@ -1,6 +1,6 @@
 """In which order files are best read from the archive: a volume at a time, from its front."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 import sqlalchemy as sa
@@ -16,16 +16,24 @@ _NOWHERE = Place("", ())
 _BATCH = 1000
 
 
-def sort(root: ManagedRoot, wanted: Iterable[Wanted]) -> list[bytes]:
+def sort(root: ManagedRoot, portions: Iterable[list[Wanted]]) -> Iterator[bytes]:
     """The paths by volume and position of their containers, then by their offset in those.
 
-    What is on no volume comes first: nobody need mount anything for it. It is a hint, so that a
+    What is on no volume comes first, sorted by portion: nobody need mount anything for it, nor wait
+    for the last file of a million before the first is read from a disk. It is a hint, so that a
     store that does not answer now does no harm.
     """
-    known = list(wanted)
-    places = refresh(root, {key for key, _, _ in known})
-    known.sort(key=lambda one: (places.get(one[0], _NOWHERE), *one))
-    return [path for _, _, path in known]
+    places: dict[str, Place] = {}
+    asked: set[str] = set()
+    on_volumes: list[Wanted] = []
+    for portion in portions:
+        new = {key for key, _, _ in portion} - asked
+        asked |= new
+        places |= refresh(root, new)
+        on_volumes += (one for one in portion if one[0] in places)
+        yield from (path for _, _, path in sorted(one for one in portion if one[0] not in places))
+    on_volumes.sort(key=lambda one: (places[one[0]], *one))
+    yield from (path for _, _, path in on_volumes)
 
 
 def containers(root: ManagedRoot, keys: Collection[str]) -> list[str]:

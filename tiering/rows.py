@@ -1,7 +1,7 @@
 """What the tables say of files, and the writes that put, punch and stage make to them."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from datamgr.errors import NotFoundError
-from tiering import models
+from tiering import arrays, models
 from tiering.archive.entry import Extent
 from tiering.archive.store import Place
 from tiering.archive.writer import Placed
@@ -79,7 +79,8 @@ def archived(session: orm.Session, identities: Sequence[Identity]) -> dict[Ident
     if not identities:
         return {}
     filesystem = identities[0].filesystem
-    asked = {"filesystem": filesystem, "inodes": [identity.inode for identity in identities]}
+    inodes = arrays.numbers(identity.inode for identity in identities)
+    asked = {"filesystem": filesystem, "inodes": inodes}
     _by_index(session)
     found = session.execute(_ARCHIVED, asked).all()
     known: dict[Identity, Archived] = {}
@@ -87,6 +88,26 @@ def archived(session: orm.Session, identities: Sequence[Identity]) -> dict[Ident
         values[6:8] = _extents(values[6]), bytes(values[7])
         known[Identity(filesystem, int(inode), generation)] = Archived(*values)
     return {identity: known[identity] for identity in identities if identity in known}
+
+
+_PLACED = sa.text(
+    """
+    SELECT cast(f.inode AS text), c.key, p.offset_bytes
+    FROM tier_file f
+    JOIN tier_copy p ON p.version_id = f.version_id
+    JOIN tier_container c ON c.id = p.container_id
+    WHERE f.filesystem = :filesystem AND f.inode = ANY(cast(:inodes AS numeric[]))
+    """
+)
+
+
+def places(
+    session: orm.Session, filesystem: str, inodes: Iterable[int]
+) -> dict[int, tuple[str, int]]:
+    """In which container, and where, the contents of files are, by inode number alone."""
+    asked = {"filesystem": filesystem, "inodes": arrays.numbers(inodes)}
+    _by_index(session)
+    return {int(inode): (key, at) for inode, key, at in session.execute(_PLACED, asked)}
 
 
 def require(session: orm.Session, identity: Identity) -> Archived:
@@ -233,8 +254,8 @@ def set_state(session: orm.Session, file_ids: Collection[int], state: str) -> No
     if file_ids:
         _by_index(session)
         session.execute(
-            sa.text("UPDATE tier_file SET state = :state WHERE id = ANY(:ids)"),
-            {"state": state, "ids": list(file_ids)},
+            sa.text("UPDATE tier_file SET state = :state WHERE id = ANY(cast(:ids AS bigint[]))"),
+            {"state": state, "ids": arrays.numbers(file_ids)},
         )
 
 
@@ -244,7 +265,10 @@ def set_ctimes(session: orm.Session, ctimes_ns: Mapping[int, int]) -> None:
         _by_index(session)
         session.execute(
             sa.text(_CTIMES),
-            {"versions": list(ctimes_ns), "ctimes": list(ctimes_ns.values())},
+            {
+                "versions": arrays.numbers(ctimes_ns),
+                "ctimes": arrays.numbers(ctimes_ns.values()),
+            },
         )
 
 

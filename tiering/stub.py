@@ -172,6 +172,9 @@ def fill(descriptor: int, offset: int, data: bytes) -> None:
 def capability_of(descriptor: int) -> bytes | None:
     """The file capabilities, which are lost by writing."""
     try:
+        # The list first: nearly all files have none, and to be told so by a failure takes longer.
+        if _CAPABILITY not in os.listxattr(descriptor):
+            return None
         return os.getxattr(descriptor, _CAPABILITY)
     except OSError:
         return None
