@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 # Where a session of `Database.snapshot` keeps what was asked once, which stays true for it.
 SNAPSHOT = "snapshot"
+# Of one process at most.
+CONNECTIONS = 15
 
 
 class Base(orm.DeclarativeBase):
@@ -148,6 +150,11 @@ def make_engine(url: sa.URL, connect_timeout_s: int) -> sa.Engine:
     return sa.create_engine(
         url,
         pool_pre_ping=True,
+        # All are kept once they are open: to connect takes longer than most transactions. The one
+        # that was used last is taken first.
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_use_lifo=True,
         connect_args={
             "connect_timeout": connect_timeout_s,
             # A lock may be held for hours without a word; a dead network must not hold it for more.

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from datamgr.api import auth, login, problems, visitor
 from datamgr.api.auth import Access
+from datamgr.api.turns import LOOKS, Turns
 from datamgr.api.visitor import Visitor
 from datamgr.config import Settings
 from datamgr.errors import DatamgrError
@@ -43,6 +45,8 @@ Next = Callable[[Request], Awaitable[Response]]
 def install(app: FastAPI) -> None:
     """Put the guard before all routes; `app.state` has `settings`, `database` and `access`."""
     access: Access = app.state.access
+    app.state.turns = Turns()
+    app.state.looks = CapacityLimiter(LOOKS)
     headers = SECURITY_HEADERS | (TLS_HEADERS if access.secure else {})
 
     async def guard(request: Request, call_next: Next) -> Response:
@@ -70,7 +74,9 @@ async def _answer(request: Request, call_next: Next) -> Response:
         return unfit
     if request.url.path.startswith("/static/"):
         return await call_next(request)
-    found, recalled = await run_in_threadpool(_look, request)
+    # In threads of their own: what is remembered does not wait for pages that are made.
+    looks: CapacityLimiter = request.app.state.looks
+    found, recalled = await to_thread.run_sync(_look, request, limiter=looks)
     if recalled is not None:
         return recalled
     if found is None and not request.url.path.startswith(OPEN_PREFIXES):
@@ -84,10 +90,20 @@ async def _answer(request: Request, call_next: Next) -> Response:
         return problems.answer(
             request, 403, "Not allowed", "This was not asked from a page of this application."
         )
-    response = await call_next(request)
+    response = await _in_turn(request, call_next, found)
     if cookie is not None:
         access.set_cookie(response, cookie, settings.web.session_s)
     return response
+
+
+async def _in_turn(request: Request, call_next: Next, found: Visitor | None) -> Response:
+    """The answer of the route, once it is this account's turn."""
+    if found is None or request.method not in auth.SAFE_METHODS:
+        # A form may come slowly, and would keep its place for as long.
+        return await call_next(request)
+    turns: Turns = request.app.state.turns
+    async with turns.of(found.caller.uid):
+        return await call_next(request)
 
 
 def _unfit(request: Request, access: Access) -> Response | None:
