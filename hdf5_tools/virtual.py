@@ -157,7 +157,8 @@ def build(
     _require_name(name)
     if os.path.lexists(out):
         raise ConflictError(f"{display.printable(out)} exists; remove it first")
-    opened = [_open(source, frame_ids, growing) for source in sources]
+    types: list[h5py.Datatype] = []
+    opened = [_open(source, frame_ids, growing, types) for source in sources]
     _require_alike(opened, how)
     if growing and (how == How.STACK or frame_ids is not None or how == How.CONCATENATE):
         raise InvalidError("sources that grow can be interleaved or tiled, without frame numbers")
@@ -251,7 +252,10 @@ def _elements(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _open(source: Source, frame_ids: str | None, growing: bool) -> _Opened:
+def _open(
+    source: Source, frame_ids: str | None, growing: bool, types: list[h5py.Datatype]
+) -> _Opened:
+    """What a source is like; `types` are those that others have."""
     shown = display.printable(source.path)
     require_file(source.path, "source")
     try:
@@ -274,9 +278,19 @@ def _open(source: Source, frame_ids: str | None, growing: bool) -> _Opened:
             elif shape:
                 # The extent may be ahead of the frames that count.
                 shape = (min(shape[0], append.frames_written(node)), *shape[1:])
-            return _Opened(source, shape, h5py.Datatype(node.id.get_type().copy()), ids)
+            return _Opened(source, shape, _shared(node, types), ids)
     except (OSError, RuntimeError, KeyError) as error:
         raise InvalidError(f"{shown} cannot be read as HDF5: {first_line(error)}") from error
+
+
+def _shared(node: h5py.Dataset, types: list[h5py.Datatype]) -> h5py.Datatype:
+    """The type of a dataset, once for all that have it: HDF5 looks at each as it closes a file."""
+    own = h5py.Datatype(node.id.get_type())
+    for known in types:
+        if is_same_type(known, own):
+            return known
+    types.append(h5py.Datatype(own.id.copy()))
+    return types[-1]
 
 
 def require_file(path: Path, what: str) -> None:
