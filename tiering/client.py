@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from datamgr import config_file, errors
-from datamgr.errors import DatamgrError, InvalidError, UnavailableError
+from datamgr.errors import ConflictError, DatamgrError, InvalidError, UnavailableError
 from tiering.questions import MAX_QUESTION_BYTES
 
 if TYPE_CHECKING:
@@ -92,7 +92,14 @@ def connect(config_path: str | None) -> Iterator[Client]:
     # A client of a daemon need not load what does the work.
     from tiering import local
 
-    with local.own(settings, names) as service:
+    with ExitStack() as stack:
+        try:
+            service: Client = stack.enter_context(local.own(settings, names))
+        except ConflictError:
+            # A daemon that has started meanwhile listens before it takes the roots.
+            if not _answers(settings.tier_socket):
+                raise
+            service = Remote(settings.tier_socket)
         yield service
 
 

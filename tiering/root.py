@@ -122,7 +122,8 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
     lock = Exclusive(
         database,
         (ROOT_LOCK, sa.func.hashtext(name)),
-        taken=f"another process works on the managed root {name!r}",
+        taken=f"another process works on the managed root {name!r}, a daemon or a `ghi` command: "
+        "try again when it has ended",
         lost=f"the connection that held the managed root {name!r} was lost; start again, which "
         "resolves what is unfinished",
     )

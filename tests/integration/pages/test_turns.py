@@ -1,14 +1,17 @@
 """Slow pages, however many somebody asks for, do not stop those of others."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi import Request
+from fastapi.responses import StreamingResponse
 
 from datamgr import changes
 from datamgr.api import auth, turns
@@ -92,3 +95,32 @@ def test_slow_pages_of_one_do_not_stop_those_of_others(
         assert {answer.result() for answer in answers} == {200}
     assert slow.most == turns.PAGES_OF_ONE
     assert app.state.turns.accounts == 0
+
+
+def test_pages_that_are_followed_hold_no_turn(
+    settings: Settings, database: Database, scanned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tabs of one account than it has turns, each with a stream that does not end."""
+    monkeypatch.setattr(auth, "identify", identify)
+    app = create_app(settings, database, Access(TOKEN))
+
+    async def ticks() -> AsyncIterator[str]:
+        while not app.state.stopping.is_set():
+            yield "tick"
+            await asyncio.sleep(0.05)
+
+    @app.get("/followed")
+    async def followed() -> StreamingResponse:
+        return StreamingResponse(ticks())
+
+    headers = {"x-uid": str(ADA.uid)}
+    with (
+        served.serving(app) as address,
+        httpx.Client(base_url=address, headers=headers) as client,
+        ExitStack() as tabs,
+    ):
+        for _ in range(turns.PAGES_OF_ONE + 2):
+            tab = tabs.enter_context(client.stream("GET", "/followed", timeout=60))
+            assert next(tab.iter_raw()) == b"tick"
+        assert client.get("/usage", timeout=60).status_code == 200
+        app.state.stopping.set()

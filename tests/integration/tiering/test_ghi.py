@@ -21,13 +21,15 @@ from datamgr import catalog, config, display, identity, tasks
 from datamgr.catalog import ProjectChange
 from datamgr.config import Settings
 from datamgr.db import Database
-from datamgr.errors import ForbiddenError
+from datamgr.errors import ConflictError, ForbiddenError
 from tests import forked, mounts
 from tests.accounts import People
 from tests.commands import DATAMGR, Done
 from tests.integration.pages.conftest import STAFF, serving
 from tests.tier_daemon import daemon
-from tiering import requests
+from tests.waits import eventually
+from tiering import client, requests
+from tiering.client import Remote
 from tiering.service import Service
 
 pytestmark = mounts.needs_root
@@ -340,6 +342,32 @@ def test_without_a_daemon_users_are_told(ground: Path, data: Path, people: Peopl
         done = forked.call_as(people.member, ground / "out", "ghi", "put", mine)
         assert done.exit_code == 7
         assert "an operator starts it by `datamgr tier daemon`" in done.stderr
+
+
+def test_a_daemon_that_is_just_starting_is_asked(
+    ground: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there at the first look, and has the root at the second."""
+    monkeypatch.setenv("DATAMGR_CONFIG", str(ground / "datamgr.toml"))
+    answers = client._answers
+    seen: list[Path] = []
+
+    def not_at_first(place: Path) -> bool:
+        seen.append(place)
+        return len(seen) > 1 and answers(place)
+
+    monkeypatch.setattr(client, "_answers", not_at_first)
+    with daemon(ground):
+        # Its socket has a name before it listens, and listens before the root is taken.
+        place = ground / "run/tier.sock"
+        eventually(lambda: answers(place), "the daemon listens")
+        Remote(place).ask("roots")
+        with client.connect(None) as asked:
+            assert asked.is_daemon
+            assert asked.ask("roots")
+        monkeypatch.setattr(client, "_answers", lambda _: False)
+        with pytest.raises(ConflictError, match="try again when it has ended"):
+            client.connect(None).__enter__()
 
 
 def test_somebody_manages_a_directory_of_his_own(
