@@ -12,6 +12,10 @@ from datamgr.db import Database
 from datamgr.errors import ConflictError
 
 
+class TakenError(ConflictError):
+    """Another process has the right now; it may end soon."""
+
+
 @dataclass
 class Exclusive:
     """An advisory lock on a connection of its own, which frees it when the process dies.
@@ -45,7 +49,8 @@ class Exclusive:
         """Take it, or be sure to have it still.
 
         Raises:
-            ConflictError: another process has it, or it was lost for good.
+            TakenError: another process has it.
+            ConflictError: it was lost for good.
             UnavailableError: the database does not answer.
         """
         with self._mutex, db.explained():
@@ -66,5 +71,5 @@ class Exclusive:
             connection.detach()
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(*self.lock))):
                 connection.close()
-                raise ConflictError(self.taken)
+                raise TakenError(self.taken)
             self._connection = connection

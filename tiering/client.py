@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from datamgr import config_file, errors
-from datamgr.errors import ConflictError, DatamgrError, InvalidError, UnavailableError
+from datamgr.errors import DatamgrError, InvalidError, UnavailableError
 from tiering.questions import MAX_QUESTION_BYTES
 
 if TYPE_CHECKING:
@@ -90,12 +90,13 @@ def connect(config_path: str | None) -> Iterator[Client]:
     if not names:
         raise UnavailableError(_why_nobody_answers(settings))
     # A client of a daemon need not load what does the work.
+    from datamgr.exclusive import TakenError
     from tiering import local
 
     with ExitStack() as stack:
         try:
             service: Client = stack.enter_context(local.own(settings, names))
-        except ConflictError:
+        except TakenError:
             # A daemon that has started meanwhile listens before it takes the roots.
             if not _answers(settings.tier_socket):
                 raise

@@ -2,19 +2,28 @@
 
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import click
 
 from datamgr import daemon, db, listening, logs
 from datamgr.cli import options
 from datamgr.config import Settings
+from datamgr.daemon import Stop
 from datamgr.errors import InvalidError, UnavailableError
+from datamgr.exclusive import TakenError
 from datamgr.line_server import LineServer
 from tiering import engine, housekeeping
+from tiering.engine import Engine
 from tiering.questions import MAX_QUESTION_BYTES
 from tiering.service import refusal
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0  # for a root that another process has: as long as clients wait for an answer
+LOOK_S = 1.0
 
 
 @click.command(name="daemon")
@@ -40,8 +49,8 @@ def command(ctx: click.Context, settings: Settings) -> None:
     with (
         listening.unix_socket(place, "tiering.socket", mode=mode) as listener,
         db.open_database(settings) as database,
-        engine.running(settings, database, list(settings.tier)) as running,
         daemon.stop_on_signals() as stop,
+        _running(settings, database, stop) as running,
         housekeeping.running(running.roots, stop),
         running.working(settings.tiering.workers, stop),
     ):
@@ -52,3 +61,24 @@ def command(ctx: click.Context, settings: Settings) -> None:
         ).serve(stop)
     if running.failed:
         raise UnavailableError(f"a part of the daemon failed: {running.failed[0]}; start it again")
+
+
+@contextmanager
+def _running(settings: Settings, database: db.Database, stop: Stop) -> Iterator[Engine]:
+    """The roots, once a `ghi` command that works on one by itself has ended.
+
+    Raises: as `engine.running`; TakenError if that takes longer than PATIENCE_S.
+    """
+    with ExitStack() as stack:
+        begun = time.monotonic()
+        while True:
+            try:
+                running = stack.enter_context(
+                    engine.running(settings, database, list(settings.tier))
+                )
+                break
+            except TakenError as error:
+                if time.monotonic() - begun >= PATIENCE_S or stop.wait(LOOK_S):
+                    raise
+                log.info("waiting: %s", error)
+        yield running

@@ -113,7 +113,7 @@ def open_root(settings: Settings, database: Database, name: str) -> Iterator[Man
 
     Raises:
         NotFoundError: there is none, or its directory or archive is not there.
-        ConflictError: another process works on it.
+        TakenError: another process works on it.
         UnavailableError: the file system cannot be used for tiering.
     """
     if name not in settings.tier:

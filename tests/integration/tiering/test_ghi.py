@@ -370,6 +370,19 @@ def test_a_daemon_that_is_just_starting_is_asked(
             client.connect(None).__enter__()
 
 
+def test_a_daemon_waits_for_a_command_that_works_by_itself(
+    ground: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAMGR_CONFIG", str(ground / "datamgr.toml"))
+    with ExitStack() as stack:
+        with client.connect(None) as alone:
+            assert not alone.is_daemon
+            stack.enter_context(daemon(ground))
+            said = ground / "daemon.log"
+            eventually(lambda: "waiting: another process" in said.read_text(), "it waits")
+        assert Remote(ground / "run/tier.sock").ask("roots")
+
+
 def test_somebody_manages_a_directory_of_his_own(
     ground: Path, data: Path, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
