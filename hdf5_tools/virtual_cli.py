@@ -9,8 +9,9 @@ from click.core import ParameterSource
 from datamgr import display
 from datamgr.cli import options, output
 from datamgr.errors import DatamgrError, InvalidError
-from hdf5_tools import virtual, virtual_view
-from hdf5_tools.virtual import How, Source
+from hdf5_tools import virtual, virtual_sources, virtual_view
+from hdf5_tools.virtual_arrangement import How
+from hdf5_tools.virtual_sources import Source
 
 _FILE = click.Path(path_type=Path, readable=False)  # whether it can be read, opening says
 
@@ -94,7 +95,7 @@ def build(  # noqa: PLR0913
     if layout is not None and is_said and how != How.TILE:
         raise click.UsageError(f"--layout is for --how tile, not {how}")
     if layout is not None:
-        chosen, how = virtual.read_layout(layout, dataset), How.TILE
+        chosen, how = virtual_sources.read_layout(layout, dataset), How.TILE
     elif how == How.TILE:
         raise click.UsageError("tiles need --layout")
     elif not sources:
@@ -117,7 +118,7 @@ def build(  # noqa: PLR0913
         f"{display.printable(out)}: {built.dtype} {built.shape} over "
         f"{_number(built.sources, 'source')}"
     )
-    if built.sources > virtual.files_at_once():
+    if built.sources > virtual_sources.files_at_once():
         click.echo(
             "Who reads all of it has as many files open at once: raise `ulimit -n`, or HDF5 shows "
             "the fill value for the rest.",

@@ -12,7 +12,8 @@ import numpy as np
 
 from datamgr import display
 from datamgr.errors import DatamgrError, InvalidError, NotFoundError
-from hdf5_tools import append, virtual
+from hdf5_tools import append, virtual_sources
+from hdf5_tools.virtual_sources import first_line, is_same_type, type_of
 
 POLL_S = 0.2
 
@@ -69,13 +70,14 @@ def verify(path: Path) -> Verified:
             raise InvalidError(f"{display.printable(path)} has no virtual dataset")
         for name in names:
             _verify(_Virtual(path, file[name]), findings, sources, frozenset())
-    if len(sources) > virtual.files_at_once():
+    at_once = virtual_sources.files_at_once()
+    if len(sources) > at_once:
         findings.append(
             Finding(
                 names[0],
                 None,
                 f"who reads all of it has {len(sources)} files open at once, and this process may "
-                f"have {virtual.files_at_once()}: raise `ulimit -n`, or the rest reads as fill",
+                f"have {at_once}: raise `ulimit -n`, or the rest reads as fill",
             )
         )
     return Verified(len(names), len(sources), tuple(findings))
@@ -241,7 +243,7 @@ def _wrong(
 ) -> Iterator[str]:
     place = mapping.place(of.path)
     try:
-        virtual.require_file(place, "file")
+        virtual_sources.require_file(place, "file")
     except NotFoundError:
         yield f"the file is missing; its part reads as {of.fill}"
         return
@@ -256,8 +258,8 @@ def _wrong(
                 return
             have = h5py.Datatype(source.id.get_type())
             need = h5py.Datatype(of.dataset.id.get_type())
-            if not virtual.is_same_type(have, need):
-                yield f"has the type {virtual.type_of(have)}, not {virtual.type_of(need)}"
+            if not is_same_type(have, need):
+                yield f"has the type {type_of(have)}, not {type_of(need)}"
             yield from _too_short(mapping, source, of.dataset)
             if source.is_virtual:
                 inner = _Virtual(Path(os.path.realpath(place)), source)
@@ -271,7 +273,7 @@ def _wrong(
                 source[(0,) * source.ndim]
                 source[tuple(n - 1 for n in source.shape)]
     except (OSError, RuntimeError, KeyError) as error:
-        yield f"cannot be read: {virtual.first_line(error)}"
+        yield f"cannot be read: {first_line(error)}"
 
 
 def _too_short(mapping: _Mapping, source: h5py.Dataset, dataset: h5py.Dataset) -> Iterator[str]:
@@ -350,10 +352,10 @@ class _Counted:
 
 
 def _opened(path: Path) -> h5py.File:
-    virtual.require_file(path, "file")
+    virtual_sources.require_file(path, "file")
     try:
         return h5py.File(path, "r", swmr=True)
     except OSError as error:
         raise InvalidError(
-            f"{display.printable(path)} cannot be read as HDF5: {virtual.first_line(error)}"
+            f"{display.printable(path)} cannot be read as HDF5: {first_line(error)}"
         ) from error

@@ -62,7 +62,7 @@ class BlockFollower(CatchUp):
         return BLOCK_BYTES + 4 * protocol.HEADER_BYTES
 
     def start(self, session: Session) -> None:
-        """Nothing."""
+        """Nothing has to come before blocks."""
 
     def end(self, session: Session) -> None:
         """The size; and the commit, if nothing was written since the last one."""

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from datamgr.errors import InvalidError
-from hdf5_tools import append, virtual, virtual_view
-from hdf5_tools.virtual import How, Source
+from hdf5_tools import append, virtual, virtual_sources, virtual_view
+from hdf5_tools.virtual_arrangement import How
+from hdf5_tools.virtual_sources import Source
 from tests.commands import DATAMGR, call
 
 NAME = "entry/data"
@@ -179,7 +180,7 @@ def test_tiles_may_not_overlap(tmp_path: Path, make: Make) -> None:
     make("a.h5", 0, 2)
     layout.write_text('[[tile]]\nfile="a.h5"\nat=[0, 0]\n[[tile]]\nfile="a.h5"\nat=[1, 2]\n')
     with pytest.raises(InvalidError, match="overlap"):
-        virtual.build(tmp_path / "v.h5", virtual.read_layout(layout, NAME), How.TILE)
+        virtual.build(tmp_path / "v.h5", virtual_sources.read_layout(layout, NAME), How.TILE)
 
 
 def test_follow_counts_only_frames_that_all_sources_have(tmp_path: Path) -> None:

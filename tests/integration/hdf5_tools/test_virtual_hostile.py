@@ -11,7 +11,9 @@ import pytest
 
 from datamgr.errors import DatamgrError, ForbiddenError, InvalidError, NotFoundError
 from hdf5_tools import append, virtual, virtual_view
-from hdf5_tools.virtual import How, Source
+from hdf5_tools.virtual_arrangement import How
+from hdf5_tools.virtual_sources import Source
+from tests import mounts
 from tests.commands import DATAMGR, call
 
 BUILD = ("hdf5", "virtual", "build")
@@ -263,7 +265,7 @@ def test_places_that_are_not_possible(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "null.h5"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes another account")
+@mounts.needs_root
 def test_what_may_not_be_reached_is_said(tmp_path: Path) -> None:
     source = write(tmp_path / "closed/a.h5", np.zeros((2, 2), "i4"))
     virtual.build(tmp_path / "v.h5", [source], How.CONCATENATE)
