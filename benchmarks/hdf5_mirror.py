@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
@@ -200,23 +200,20 @@ def _answer(listener: socket.socket, folder: Path) -> None:
                 link.sendall(bytes(_ANSWER))
 
 
-@contextmanager
-def _two_answers(folder: Path) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = _fork.Process(target=_answer, args=(listener, folder), daemon=True)
-        process.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            process.terminate()
-            process.join()
+def _two_answers(folder: Path) -> AbstractContextManager[int]:
+    return _serving(_answer, folder)
 
 
-@contextmanager
-def _delayed(to_port: int) -> Iterator[int]:
+def _delayed(to_port: int) -> AbstractContextManager[int]:
     """A port behind which everything takes `DELAY_S` each way, however much is under way."""
+    return _serving(_delay, to_port)
+
+
+@contextmanager
+def _serving(serve: Callable[..., None], *arguments: object) -> Iterator[int]:
+    """The port at which a process of its own serves."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = _fork.Process(target=_delay, args=(listener, to_port), daemon=True)
+        process = _fork.Process(target=serve, args=(listener, *arguments), daemon=True)
         process.start()
         try:
             yield listener.getsockname()[1]
