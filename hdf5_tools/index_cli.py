@@ -11,7 +11,7 @@ import click
 
 from datamgr import display, units
 from datamgr.cli import options, output, progress
-from datamgr.errors import DatamgrError
+from datamgr.errors import InvalidError, NotFoundError
 from hdf5_tools.harvest.records import Value
 from hdf5_tools.harvest.sandbox import Sandbox
 from hdf5_tools.index import rows as rows_of
@@ -85,10 +85,12 @@ def index(  # noqa: PLR0913
         }
         output.emit("hdf5.index", rows, index=bytes(folder), **counts)
         return
+    failed = f"{units.format_count(done.failed)} that could not be read, " if done.failed else ""
     click.echo(
         f"{display.printable(folder)}: {units.format_count(done.found)} files found, "
-        f"{units.format_count(done.read)} read with {units.format_count(done.attributes)} "
-        f"attributes, {done.unchanged} unchanged, {done.removed} removed"
+        f"{units.format_count(done.read - done.failed)} read with "
+        f"{units.format_count(done.attributes)} attributes, {failed}{done.unchanged} unchanged, "
+        f"{done.removed} removed"
     )
     if rows:
         columns = [output.path("path", "path"), output.text("reason", "why")]
@@ -202,10 +204,12 @@ def compact(*, folder: Path) -> None:
 @options.as_json
 def show(*, file: bytes, as_json: bool) -> None:
     """Print every object of one HDF5 file with its attributes."""
+    if not os.path.exists(file):
+        raise NotFoundError(f"there is no file {display.printable(file)}")
     with Sandbox() as sandbox:
         record = sandbox.harvest(file)
     if record.reason is not None:
-        raise DatamgrError(f"{display.printable(file)}: {record.reason}")
+        raise InvalidError(f"{display.printable(file)}: {record.reason}")
     rows: list[dict[str, Any]] = []
     for found in record.objects:
         rows.append({"path": found.path, "attribute": None, "form": rows_of.form(found.form),

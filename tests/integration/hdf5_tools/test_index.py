@@ -352,7 +352,8 @@ def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
         (3, ("search", tmp_path / "none", "a = 1")),
         (4, ("index", tmp_path, "--into", tmp_path / "full")),
         (3, ("index", tmp_path / "none", "--into", tmp_path / "i")),
-        (1, ("show", tmp_path / "full" / "thesis.tex")),
+        (3, ("show", tmp_path / "none.h5")),
+        (4, ("show", tmp_path / "full" / "thesis.tex")),
     ]
     for exit_code, arguments in asked:
         done = call(capfd, "hdf5", *arguments)
