@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from dashboard import policy_files
 from dashboard.policy_files import Named, Reader
-from datamgr import identity
+from datamgr import owners
 from datamgr.config_tier import PolicySettings
 from scanners import ages
 from scanners.queries import Row
@@ -103,7 +103,7 @@ def outcome(reader: Reader, of: Named, most: int | None = MOST_FILES) -> Outcome
         size = by_day.files[key], by_day.size_bytes[key], by_day.alloc_bytes[key]
         if until is None or day <= until:
             projects.add(project, *size)
-            users.add(identity.username_of(uid), *size)
+            users.add(owners.user_name(uid), *size)
         else:
             left.add("not needed for the target", *size)
     return Outcome(

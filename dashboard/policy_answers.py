@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from dashboard.policy import Outcome
-from datamgr import identity
+from datamgr import owners
 from scanners import ages, answers
 from scanners.queries import Row
 
@@ -66,7 +66,7 @@ def rows(outcome: Outcome) -> list[Row]:
         {
             "path": row["path"],
             "project": row["project"],
-            "user": identity.username_of(row["uid"]),
+            "user": owners.user_name(row["uid"]),
             "size_bytes": row["size_bytes"],
             "alloc_bytes": row["alloc_bytes"],
             "time": moment(row["time_s"]),

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import orm
 
-from datamgr import catalog, display, identity
+from datamgr import catalog, display, owners
 from datamgr.config import Settings
 from datamgr.errors import (
     DatamgrError,
@@ -175,8 +174,6 @@ def ask(place: Path, question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listing(path: bytes, heard: Mapping[str, Any]) -> Listing:
-    names = lru_cache(identity.username_of), lru_cache(identity.group_name_of)
-
     def entry(told: list[Any]) -> Entry:
         name, kind, uid, gid, mode, size, mtime_ns, has_acl, target = told
         return Entry(
@@ -184,8 +181,8 @@ def _listing(path: bytes, heard: Mapping[str, Any]) -> Listing:
             kind=kind,
             uid=uid,
             gid=gid,
-            owner=names[0](uid),
-            group=names[1](gid),
+            owner=owners.user_name(uid),
+            group=owners.group_name(gid),
             mode=mode,
             size_bytes=size,
             mtime=_time(mtime_ns),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datamgr import display, identity
+from datamgr import display, owners
 from pitoolbox.executor import Issue, Report, Row
 from pitoolbox.journal import Totals
 
@@ -88,8 +88,8 @@ class Tally:
 def _state(state: tuple[int, int, int, str | None]) -> dict[str, Any]:
     uid, gid, mode, acl = state
     return {
-        "owner": identity.username_of(uid),
-        "group": identity.group_name_of(gid),
+        "owner": owners.user_name(uid),
+        "group": owners.group_name(gid),
         "mode": f"{mode:04o}",
         "acl": acl is not None,
     }

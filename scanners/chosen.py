@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import display, identity
+from datamgr import display, owners
 from datamgr.errors import NotFoundError
 from scanners import queries, visibility
 from scanners.places import SCANS
@@ -54,8 +54,8 @@ def rows(
             )
     wanted = [found[path] for path in dict.fromkeys(paths)]
     for row in wanted:
-        row["user"] = identity.username_of(row["uid"])
-        row["group"] = identity.group_name_of(row["gid"])
+        row["user"] = owners.user_name(row["uid"])
+        row["group"] = owners.group_name(row["gid"])
     return wanted
 
 

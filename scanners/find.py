@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamgr import identity
+from datamgr import owners
 from scanners import globs, record
 from scanners.places import Place
 from scanners.queries import Row
@@ -97,10 +97,8 @@ def search(
 
 def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
     """Found rows with the names of their owners, one by one."""
-    username = functools.cache(identity.username_of)
-    group_name = functools.cache(identity.group_name_of)
     for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-        yield row | {"user": username(row["uid"]), "group": group_name(row["gid"])}
+        yield row | {"user": owners.user_name(row["uid"]), "group": owners.group_name(row["gid"])}
 
 
 def _needed(question: Question, columns: Sequence[str], *always: str) -> list[str]:

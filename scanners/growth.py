@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import orm
 
-from datamgr import identity
+from datamgr import owners
 from datamgr.errors import NotFoundError
 from scanners import visibility
 from scanners.queries import Row, Selection, fetch, require_scan
@@ -135,7 +135,7 @@ def by_user(
 ) -> list[Row]:
     """How each user's files grew between the two scans, most first."""
     rows = fetch(session, USERS, _parameters(visible, pair, selection))
-    return [{"user": identity.username_of(row["uid"]), **row} for row in rows]
+    return [{"user": owners.user_name(row["uid"]), **row} for row in rows]
 
 
 def by_directory(

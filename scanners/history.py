@@ -96,9 +96,13 @@ def forecasts(rows: list[Row], *, windowed: bool = True) -> dict[str, Forecast]:
     """
     found = {}
     for measure, column in MEASURES.items():
-        points = [Point(row["scanned_at"], row[column]) for row in rows]
+        points = tuple((row["scanned_at"], row[column]) for row in rows)
         quota = rows[-1][f"{measure}_now"] if rows else None
-        found[measure] = trend.forecast(trend.recent(points) if windowed else points, quota)
+        found[measure] = (
+            trend.forecast_recent(points, quota)
+            if windowed
+            else trend.forecast([Point(*point) for point in points], quota)
+        )
     return found
 
 

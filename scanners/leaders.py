@@ -6,6 +6,8 @@ from scanners import queries, visibility
 from scanners.queries import Row, Selection
 from scanners.visibility import Visibility
 
+# Directories that are looked at for each leaf that is wanted: about as deep as trees are.
+CANDIDATES = 16
 # A deep and narrow tree has many parents a leaf; beyond this, fewer directories are found.
 MOST_CANDIDATES = 3000
 
@@ -65,7 +67,7 @@ def files(
     Raises:
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
-    return _biggest(session, visible, selection, number, FILES)
+    return queries.with_owner_and_ages(_biggest(session, visible, selection, number, FILES))
 
 
 def directories(
@@ -84,14 +86,16 @@ def directories(
         NotFoundError: nothing was scanned, or project or account are unknown.
     """
     if parents:
-        return _biggest(session, visible, selection, number, DIRECTORIES)
-    asked = number
+        return queries.with_owner_and_ages(
+            _biggest(session, visible, selection, number, DIRECTORIES)
+        )
+    asked = min(CANDIDATES * number, MOST_CANDIDATES)
     while True:
-        asked = min(4 * asked, MOST_CANDIDATES)
         rows = _biggest(session, visible, selection, asked, DIRECTORIES)
         found = innermost(rows, number)
         if len(found) == number or len(rows) < asked or asked == MOST_CANDIDATES:
-            return found
+            return queries.with_owner_and_ages(found)
+        asked = min(4 * asked, MOST_CANDIDATES)
 
 
 def innermost(rows: list[Row], number: int) -> list[Row]:
@@ -115,4 +119,4 @@ def _biggest(
 ) -> list[Row]:
     queries.require_scan(session, visible, selection)
     parameters = queries.parameters_of(visible, selection) | {"number": number}
-    return queries.with_owner_and_ages(queries.fetch(session, query, parameters))
+    return queries.fetch(session, query, parameters)

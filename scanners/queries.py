@@ -8,13 +8,12 @@ is space on disk and includes the directories' own.
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import db, identity
+from datamgr import db, identity, owners
 from datamgr.errors import NotFoundError
 from scanners import ages, visibility
 from scanners.models import Scan, ScanState
@@ -212,8 +211,8 @@ def by_owner(
     """
     require_scan(session, visible, selection)
     column, name_of = {
-        "user": ("uid", identity.username_of),
-        "group": ("gid", identity.group_name_of),
+        "user": ("uid", owners.user_name),
+        "group": ("gid", owners.group_name),
     }[owner]
     query = BY_OWNER.format(owner=column, current=CURRENT, visible=visibility.PROJECT)
     rows = fetch(session, query, parameters_of(visible, selection))
@@ -307,28 +306,29 @@ def parameters_of(visible: Visibility, selection: Selection) -> dict[str, Any]:
 
 def fetch(session: orm.Session, query: str, parameters: Mapping[str, Any]) -> list[Row]:
     """The rows of a query; bytea comes as bytes, and a sum, which no bigint may hold, as int."""
-    return [
-        {key: _plain(value) for key, value in row.items()}
-        for row in session.connection().execute(_text(query), parameters).mappings()
-    ]
+    found = session.connection().execute(_text(query), parameters)
+    names = tuple(found.keys())
+    types = [column[1] for column in found.cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    for name, kind in ((n, _KINDS[t]) for n, t in zip(names, types, strict=True) if t in _KINDS):
+        for row in rows:
+            if row[name] is not None:
+                row[name] = kind(row[name])
+    return rows
 
+
+# What the driver gives as memoryview and Decimal. Source: PostgreSQL, pg_type.dat.
+_KINDS = {17: bytes, 1700: int}
 
 # To read a long query takes longer than to send it.
 _text = functools.lru_cache(maxsize=256)(sa.text)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, memoryview):
-        return bytes(value)
-    return int(value) if isinstance(value, Decimal) else value
-
-
 def add_owners(rows: Sequence[Row]) -> None:
-    """Names for the numbers `uid` and `gid`, each asked for once."""
-    users = {uid: identity.username_of(uid) for uid in {row["uid"] for row in rows}}
-    groups = {gid: identity.group_name_of(gid) for gid in {row["gid"] for row in rows}}
+    """Names for the numbers `uid` and `gid`."""
     for row in rows:
-        row["user"], row["group"] = users[row["uid"]], groups[row["gid"]]
+        row["user"] = owners.user_name(row["uid"])
+        row["group"] = owners.group_name(row["gid"])
 
 
 def with_owner_and_ages(rows: Sequence[Row]) -> list[Row]:

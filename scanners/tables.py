@@ -8,7 +8,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr import identity, units
+from datamgr import owners, units
 from scanners import ages, find, leaders, places, queries, visibility
 from scanners.find import Question
 from scanners.queries import Row, Selection
@@ -94,8 +94,8 @@ def _owners(owner: str) -> Callable[[Source], Iterable[Row]]:
 def _directories(source: Source) -> Iterable[Row]:
     for row in _streamed(source, DIRECTORIES):
         yield row | {
-            "user": identity.username_of(row["uid"]),
-            "group": identity.group_name_of(row["gid"]),
+            "user": owners.user_name(row["uid"]),
+            "group": owners.group_name(row["gid"]),
         }
 
 

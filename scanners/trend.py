@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from itertools import combinations, pairwise
 from statistics import NormalDist, median
 
@@ -99,6 +100,13 @@ def recent(points: Sequence[Point]) -> list[Point]:
         window = list(points[-MIN_SCANS:])
     step = math.ceil(len(window) / MAX_SCANS)
     return window[::-1][::step][::-1]
+
+
+# A forecast is a median of thousands of slopes, and stays the same until the next scan.
+@lru_cache(maxsize=4096)
+def forecast_recent(points: tuple[tuple[datetime, int], ...], quota: int | None) -> Forecast:
+    """The forecast from the `recent` ones of what scans found: when, and how much was in use."""
+    return forecast(recent([Point(at, used) for at, used in points]), quota)
 
 
 def slope(points: Sequence[Point]) -> Slope | None:

@@ -1,14 +1,11 @@
 """What projects grew in about a week, and their forecasts, for lists of many projects."""
 
-from datetime import datetime
-from functools import lru_cache
-
 from sqlalchemy import orm
 
 from scanners import trend, visibility
 from scanners.history import MEASURES
 from scanners.queries import CURRENT, Row, Selection, fetch
-from scanners.trend import Forecast, Point
+from scanners.trend import Forecast
 from scanners.visibility import Visibility
 
 Key = tuple[str, str]
@@ -38,17 +35,21 @@ WHERE p.scan_id IN ({CURRENT}) AND (CAST(:project AS text) IS NULL OR p.name = :
     AND {visibility.PROJECT}
 """
 
-# The newest scans of some projects, as many as a forecast can use.
+# The newest scans of some projects, oldest first, as many as a forecast can use.
 POINTS = f"""
-SELECT w.filesystem, w.project, h.scanned_at, h.alloc_bytes, h.files + h.directories AS inodes
+SELECT w.filesystem, w.project, h.scanned_at, h.alloc_bytes, h.inodes
 FROM unnest(CAST(:filesystems AS text[]), CAST(:projects AS text[])) AS w (filesystem, project)
 JOIN LATERAL (
-    SELECT * FROM project_history h
-    WHERE h.project = w.project AND h.filesystem = w.filesystem
-    ORDER BY h.scanned_at DESC, h.scan_id DESC
-    LIMIT {trend.WINDOW.days * 24}
-) h ON true
-ORDER BY w.filesystem, w.project, h.scanned_at, h.scan_id
+    SELECT array_agg(n.scanned_at ORDER BY n.scanned_at, n.scan_id) AS scanned_at,
+        array_agg(n.alloc_bytes ORDER BY n.scanned_at, n.scan_id) AS alloc_bytes,
+        array_agg(n.files + n.directories ORDER BY n.scanned_at, n.scan_id) AS inodes
+    FROM (
+        SELECT * FROM project_history h
+        WHERE h.project = w.project AND h.filesystem = w.filesystem
+        ORDER BY h.scanned_at DESC, h.scan_id DESC
+        LIMIT {trend.WINDOW.days * 24}
+    ) n
+) h ON h.scanned_at IS NOT NULL
 """
 
 
@@ -71,25 +72,19 @@ def forecasts(session: orm.Session, projects: list[Row]) -> dict[Key, dict[str, 
         "filesystems": [row["filesystem"] for row in projects],
         "projects": [row["project"] for row in projects],
     }
-    found: dict[Key, list[Row]] = {}
-    for row in fetch(session, POINTS, asked):
-        found.setdefault((row["filesystem"], row["project"]), []).append(row)
-    return {
-        (row["filesystem"], row["project"]): {
-            measure: _forecast(
-                tuple(
-                    (point["scanned_at"], point[column])
-                    for point in found.get((row["filesystem"], row["project"]), ())
-                ),
+    found = {(row["filesystem"], row["project"]): row for row in fetch(session, POINTS, asked)}
+    forecasts = {}
+    for row in projects:
+        key = row["filesystem"], row["project"]
+        known = found.get(key, _UNKNOWN)
+        forecasts[key] = {
+            measure: trend.forecast_recent(
+                tuple(zip(known["scanned_at"], known[column], strict=True)),
                 row[f"quota_{measure}"],
             )
             for measure, column in MEASURES.items()
         }
-        for row in projects
-    }
+    return forecasts
 
 
-# A forecast is a median of thousands of slopes, and stays the same until the next scan.
-@lru_cache(maxsize=4096)
-def _forecast(points: tuple[tuple[datetime, int], ...], quota: int | None) -> Forecast:
-    return trend.forecast(trend.recent([Point(at, used) for at, used in points]), quota)
+_UNKNOWN: Row = {"scanned_at": (), **dict.fromkeys(MEASURES.values(), ())}

@@ -1,6 +1,7 @@
 """Runs the web application: takes a port, serves until a signal, ends cleanly."""
 
 import errno
+import gc
 import logging
 import socket
 import threading
@@ -81,6 +82,7 @@ def run(app: FastAPI, sock: socket.socket, on_ready: Callable[[str], None]) -> N
     # In a thread, because uvicorn in the main thread would end by the signal it caught.
     thread = threading.Thread(target=server.run, args=([sock],), name="web")
     with closing(sock), daemon.stop_on_signals(hasten) as stop:
+        gc.freeze()  # what was imported stays, and need not be looked at with each collection
         thread.start()
         try:
             ready = False
