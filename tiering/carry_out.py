@@ -59,7 +59,8 @@ def run(
     root, caller = _for_owner(context.settings, context.database, roots[request.root], context)
     report = Report()
     is_recursive = request.recursive and request.action not in UPKEEP
-    progress = _Progress(context, report, sizes.measure(root, paths, is_recursive))
+    size = sizes.measure(root, paths, recursive=is_recursive, stage=request.action is Action.STAGE)
+    progress = _Progress(context, report, size)
     report.watch = progress.watch
     began = time.monotonic()
     told: dict[str, Any] = {}
@@ -158,10 +159,10 @@ class _Progress:
         report = self.report
         done = report.done + report.unchanged + len(report.failures)
         total = self.size.total
-        of = "" if total is None else f" of {total.files}"
+        of = f" of {total.files}" if total is not None and total.files >= done else ""
         self.context.progress(
             report.done_bytes,
-            None if total is None else total.bytes,
+            None if total is None else max(total.bytes, report.done_bytes),
             "B",
             f"{self.message}: {done}{of} files",
         )

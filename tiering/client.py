@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0
 PATIENCE_S = 120.0  # for a daemon that is started again
 _MAX_ANSWER_BYTES = 256 << 20
-_LOOK_S = 0.1
+_LOOK_S, _LOOK_LATER_S = 0.1, 0.25
+_SHORT_S = 2.0  # so long it is looked at more often
+_MOST_FAILURES = 100_000
 
 
 class Client(Protocol):
@@ -113,10 +115,12 @@ def follow(client: Client, request: int, show: Callable[[Mapping[str, Any]], Non
         UnavailableError: the daemon is gone.
     """
     lost_at: float | None = None
+    began = time.monotonic()
+    failures = 0  # are asked for when there are no more to come
     with client.working():
         while True:
             try:
-                row = client.ask("show", request=request, failures=100_000)
+                row = client.ask("show", request=request, failures=failures)
             except UnavailableError:
                 lost_at = lost_at or time.monotonic()
                 if not client.is_daemon or time.monotonic() - lost_at > PATIENCE_S:
@@ -124,10 +128,14 @@ def follow(client: Client, request: int, show: Callable[[Mapping[str, Any]], Non
                 time.sleep(1)
                 continue
             lost_at = None
-            if row["finished_at"] is not None:
+            if row["finished_at"] is None:
+                show(row)
+                is_short = time.monotonic() - began < _SHORT_S
+                time.sleep(_LOOK_S if is_short else _LOOK_LATER_S)
+            elif failures == 0:
+                failures = _MOST_FAILURES
+            else:
                 return row
-            show(row)
-            time.sleep(_LOOK_S)
 
 
 def _exchange(place: Path, line: bytes) -> bytes:

@@ -4,7 +4,6 @@ A batch is open from its first step to its last; a file that fails leaves it and
 """
 
 import errno
-import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -193,17 +192,21 @@ def _opened(root: ManagedRoot, paths: list[bytes], report: Report) -> list[Held]
     """The files of which the archive has a copy, open for writing."""
     opened: dict[Identity, tuple[bytes, int, os.stat_result]] = {}
     held: list[Held] = []
+    immutable: set[int] = set()
     try:
         for path in paths:
             try:
-                descriptor = _open(root, path)
+                descriptor, is_writable = _open(root, path)
             except OSError as error:
                 report.fail(path, error)
                 continue
+            if not is_writable:
+                immutable.add(descriptor)
             status = os.fstat(descriptor)
             first = opened.setdefault(root.identity(descriptor, status), (path, descriptor, status))
             if first[1] != descriptor:  # a further name of a file that is there
                 os.close(descriptor)
+                immutable.discard(descriptor)
         with root.database.transaction(read_only=True) as session:
             known = rows.archived(session, list(opened))
     except BaseException:
@@ -216,26 +219,22 @@ def _opened(root: ManagedRoot, paths: list[bytes], report: Report) -> list[Held]
             report.fail(path, "it is not in the archive; put it there first")
         else:
             file = Held(path, descriptor, status, identity, archived)
-            if _is_writable(descriptor) or _unlock(file, report):
+            if descriptor not in immutable or _unlock(file, report):
                 held.append(file)
                 continue
         os.close(descriptor)
     return held
 
 
-def _open(root: ManagedRoot, path: bytes) -> int:
-    """Open for writing, or for reading what is immutable."""
+def _open(root: ManagedRoot, path: bytes) -> tuple[int, bool]:
+    """Open for writing, or for reading what is immutable; and which it is."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return root.open(path, os.O_RDWR | flags)
+        return root.open(path, os.O_RDWR | flags), True
     except PermissionError as error:
         if error.errno != errno.EPERM:
             raise
-        return root.open(path, os.O_RDONLY | flags)
-
-
-def _is_writable(descriptor: int) -> bool:
-    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        return root.open(path, os.O_RDONLY | flags), False
 
 
 def _unlock(file: Held, report: Report) -> bool:

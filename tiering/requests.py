@@ -116,17 +116,11 @@ def show(
         NotFoundError: there is no such request.
         ForbiddenError: it is somebody else's.
     """
-    return _row(session, _own(session, caller, task_id)) | {
-        "failures": [
-            {"path": failure.path, "reason": failure.reason}
-            for failure in session.scalars(
-                sa.select(TierFailure)
-                .where(TierFailure.task_id == task_id)
-                .order_by(TierFailure.id)
-                .limit(failures)
-            )
-        ]
-    }
+    row = _row(session, _own(session, caller, task_id))
+    wanted = sa.select(TierFailure).where(TierFailure.task_id == task_id)
+    found = session.scalars(wanted.order_by(TierFailure.id).limit(failures)) if failures else ()
+    row["failures"] = [{"path": failure.path, "reason": failure.reason} for failure in found]
+    return row
 
 
 def list_requests(
@@ -222,12 +216,16 @@ def _own(session: orm.Session, caller: Caller, task_id: int) -> Task:
     return task
 
 
+_PATHS = sa.text(
+    """
+    SELECT count(*), (SELECT path FROM tier_request_path WHERE task_id = :task AND position = 0)
+    FROM tier_request_path WHERE task_id = :task
+    """
+)
+
+
 def _row(session: orm.Session, task: Task) -> dict[str, Any]:
-    of_task = TierRequestPath.task_id == task.id
-    number = session.scalar(sa.select(sa.func.count()).select_from(TierRequestPath).where(of_task))
-    first = session.scalar(
-        sa.select(TierRequestPath.path).where(of_task, TierRequestPath.position == 0)
-    )
+    number, first = session.execute(_PATHS, {"task": task.id}).one()
     params: Mapping[str, Any] = task.params
     return {
         "id": task.id,
@@ -237,7 +235,7 @@ def _row(session: orm.Session, task: Task) -> dict[str, Any]:
         "punch": params["punch"],
         "owner": task.owner,
         "paths": number,
-        "first_path": first,
+        "first_path": None if first is None else bytes(first),
         "state": task.state,
         "progress": task.progress,
         "result": task.result,

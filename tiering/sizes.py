@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiering import below
+from tiering.models import ARCHIVE
 from tiering.root import ManagedRoot
 
 
@@ -24,32 +26,51 @@ class Size:
     total: Total | None = None
 
 
-def measure(root: ManagedRoot, paths: Sequence[bytes], recursive: bool) -> Size:
-    """Begin to count. What cannot be looked at counts as nothing: this is only a forecast."""
+def measure(root: ManagedRoot, paths: Sequence[bytes], *, recursive: bool, stage: bool) -> Size:
+    """Begin to count. What cannot be looked at counts as nothing: this is only a forecast.
+
+    `stage`: of what is below directories, count what tiering has, and the bytes that are to come.
+    """
     size = Size()
 
     def count() -> None:
         top = f"/proc/self/fd/{root.descriptor}/".encode()
         files = total = 0
-        left = []
+        directories = []
         for path in paths:
             try:
                 status = os.lstat(top + path)
             except OSError:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                left += [top + path] if recursive else []
+                directories += [path] if recursive else []
             else:
                 files, total = files + 1, total + status.st_size
-        while left:
-            below = _list(left.pop())
-            left += [path for path, size_bytes in below if size_bytes is None]
-            files += sum(size_bytes is not None for _, size_bytes in below)
-            total += sum(size_bytes or 0 for _, size_bytes in below)
-        size.total = Total(files, total)
+        found = _archived(root, directories) if stage else _below(top, directories)
+        size.total = Total(files + found.files, total + found.bytes)
 
     threading.Thread(target=count, name="count", daemon=True).start()
     return size
+
+
+def _archived(root: ManagedRoot, directories: Sequence[bytes]) -> Total:
+    if not directories:
+        return Total(0, 0)
+    with root.database.transaction(read_only=True) as session:
+        known = below.archived(session, root.name, directories)
+    files = sum(amount.files for states in known for amount in states.values())
+    return Total(files, sum(states[ARCHIVE].bytes for states in known))
+
+
+def _below(top: bytes, directories: Sequence[bytes]) -> Total:
+    files = total = 0
+    left = [top + path for path in directories]
+    while left:
+        found = _list(left.pop())
+        left += [path for path, size_bytes in found if size_bytes is None]
+        files += sum(size_bytes is not None for _, size_bytes in found)
+        total += sum(size_bytes or 0 for _, size_bytes in found)
+    return Total(files, total)
 
 
 def _list(path: bytes) -> list[tuple[bytes, int | None]]:
