@@ -44,7 +44,8 @@ def harvest(path: Path | bytes | str) -> FileRecord:
             opened = _File(file.id, _paths(file.id))
             return FileRecord([_object(opened, path) for path in opened.paths.values()])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
-        raise Refused(_reason(error)) from error
+        of_system = isinstance(error, OSError) and bool(error.errno)
+        raise Refused(_reason(error), may_pass=of_system) from error
 
 
 def _reason(error: Exception) -> str:

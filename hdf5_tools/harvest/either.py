@@ -23,6 +23,6 @@ class EitherHarvester:
             except (Unparsed, OSError):
                 return by_h5py.harvest(path)
         except Refused as refusal:
-            return FileRecord([], str(refusal))
+            return FileRecord([], str(refusal), refusal.may_pass)
         except MemoryError:
             return FileRecord([], "it needs too much memory")

@@ -25,7 +25,11 @@ class Kind(IntEnum):
 
 
 class Refused(Exception):
-    """Why a file cannot be harvested, in one sentence."""
+    """Why a file cannot be harvested, in one sentence. `may_pass`: as of `FileRecord`."""
+
+    def __init__(self, reason: str, *, may_pass: bool = False) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
 
 
 @dataclass(slots=True)
@@ -40,7 +44,11 @@ class ObjectRecord:
 
 @dataclass(slots=True)
 class FileRecord:
-    """A file: its objects, the root group first, or the reason why there are none."""
+    """A file: its objects, the root group first, or the reason why there are none.
+
+    `may_pass`: the reason may pass without any change of the file, as a missing permission.
+    """
 
     objects: list[ObjectRecord]
     reason: str | None = None
+    may_pass: bool = False

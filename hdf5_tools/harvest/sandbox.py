@@ -140,7 +140,7 @@ class Sandbox:
         """The process is no use: because of the first file, for it answers one after the other."""
         self.close()
         self._asked_bytes -= len(_question(self._asked.popleft()))
-        self._answered.append(FileRecord([], reason))
+        self._answered.append(FileRecord([], reason, may_pass=True))
         if self._asked:
             self._send(b"".join(map(_question, self._asked)))
 
@@ -156,12 +156,13 @@ _FILES_PER_COLLECTION = 1000
 def _packed(record: FileRecord) -> bytes:
     """By marshal, for it takes half the time of pickle, and both ends are one Python."""
     objects = [(o.path, int(o.kind), o.form, o.attributes) for o in record.objects]
-    return marshal.dumps((record.reason, objects))
+    return marshal.dumps((record.reason, record.may_pass, objects))
 
 
 def _unpacked(answer: bytearray) -> FileRecord:
-    reason, objects = marshal.loads(answer)  # noqa: S302
-    return FileRecord([ObjectRecord(o[0], _KINDS[o[1]], o[2], o[3]) for o in objects], reason)
+    reason, may_pass, objects = marshal.loads(answer)  # noqa: S302
+    found = [ObjectRecord(o[0], _KINDS[o[1]], o[2], o[3]) for o in objects]
+    return FileRecord(found, reason, may_pass)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 Killed at any time, an index has the segments that were published, whole.
 """
 
-import errno
 import os
 import stat
 from collections import deque
@@ -56,16 +55,18 @@ def update(
 ) -> Done:
     """Harvest the files below the paths; files of the index that are gone from there are taken out.
 
-    `only_changed`: files of the same device, inode, size and time are not read again. `listed`:
-    absolute paths of what there is, instead of a walk. A path that does not exist is one that is
-    gone, or else, if the index has nothing below it, is named in `not_walked`.
+    `only_changed`: files of the same device, inode, size and time are not read again, unless what
+    kept them from being read may have passed. `listed`: absolute paths of what there is, instead
+    of a walk. A path that does not exist is one that is gone, or else, if the index has nothing
+    below it, is named in `not_walked`; so is one that cannot be looked at, where nothing is gone.
 
     Raises:
         NotFoundError: none of the paths exists, nor did before.
         ConflictError, InvalidError: the folder cannot be written as an index.
     """
     roots = [os.path.abspath(path) for path in paths]
-    missing = [root for root in roots if not os.path.lexists(root)]
+    reasons = {root: reason for root in roots if (reason := _absence(root)) is not None}
+    missing = [root for root in roots if isinstance(reasons.get(root), FileNotFoundError)]
     if missing == roots and not (folder / manifest.NAME).exists():
         raise NotFoundError(f"there is no {os.fsdecode(roots[0])!r}")
     done = Done()
@@ -76,7 +77,7 @@ def update(
             raise NotFoundError(f"there is no {os.fsdecode(roots[0])!r}")
         seen: set[bytes] = set()
         publisher = _Publisher(folder, entries, known)
-        existing = [root for root in roots if root not in missing]
+        existing = [root for root in roots if root not in reasons]
         if listed is None:
             found = walk.walk(existing, tuple(patterns), done.not_walked)
         else:
@@ -88,10 +89,14 @@ def update(
                 done.read += 1
                 done.failed += record.reason is not None
                 done.attributes += sum(len(found.attributes) for found in record.objects)
-                publisher.add(stamp, record)
+                publisher.add(_of_no_file(stamp) if record.may_pass else stamp, record)
                 on_progress(done)
+        done.not_walked += [
+            (root, str(reason.strerror)) for root, reason in reasons.items() if root not in missing
+        ]
         within, unsure = set(roots), {path for path, _ in done.not_walked}
-        done.not_walked += [(root, os.strerror(errno.ENOENT)) for root in unknown]
+        done.not_walked += [(root, str(reasons[root].strerror)) for root in unknown]
+        done.not_walked += [(root, "it is no regular file") for root in existing if _is_odd(root)]
         gone = [
             path
             for path in known
@@ -101,6 +106,27 @@ def update(
         publisher.publish(gone)
         publisher.compact()
     return done
+
+
+def _absence(path: bytes) -> OSError | None:
+    """Why a path cannot be looked at: FileNotFoundError if it is not there."""
+    try:
+        os.lstat(path)
+    except NotADirectoryError as error:
+        return FileNotFoundError(error.errno, error.strerror)
+    except OSError as error:
+        return error
+    return None
+
+
+def _is_odd(path: bytes) -> bool:
+    """Whether there is something that is neither a file nor a directory, as a pipe."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
+def _of_no_file(stamp: FileStamp) -> FileStamp:
+    """A stamp that differs from every file's, so that the file is read the next time."""
+    return FileStamp(stamp.path, 0, 0, 0, 0)
 
 
 def compact_index(folder: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from datamgr.errors import ConflictError, InvalidError, NotFoundError
 from hdf5_tools.harvest import by_h5py
 from hdf5_tools.harvest.either import EitherHarvester
+from hdf5_tools.harvest.records import FileRecord
 from hdf5_tools.harvest.sandbox import PATIENCE_S, Sandbox
 from hdf5_tools.index import manifest, query, update
 from hdf5_tools.index.conditions import All, AnyOf, Compare, Has, Node, Not, Pattern
@@ -424,8 +425,9 @@ def test_a_file_that_kills_or_stops_hdf5_is_named(tmp_path: Path, how: signal.Si
     with Sandbox() as sandbox:
         assert sandbox.harvest(path).reason is None
         hit(sandbox, how)
-        reason = sandbox.harvest(path).reason
-        assert reason in ("HDF5 crashed (SIGKILL)", "HDF5 did not end in 1 s")
+        record = sandbox.harvest(path)
+        assert record.reason in ("HDF5 crashed (SIGKILL)", "HDF5 did not end in 1 s")
+        assert record.may_pass  # the memory of the machine may have been to blame
         sandbox._patience_s = PATIENCE_S
         assert sandbox.harvest(path).reason is None
 
@@ -527,3 +529,54 @@ def test_a_killed_indexer_leaves_a_whole_index(
         if any(name == b"sample" for name, _, _ in found.attributes)
     )
     assert answers() == wanted
+
+
+def test_what_cannot_be_looked_at_just_now_stays_in_the_index(tmp_path: Path) -> None:
+    folder, data = tmp_path / "index", tmp_path / "data"
+    (data / "run").mkdir(parents=True)
+    write(data / "run" / "a.h5", 1)
+    roots = [bytes(data / "run"), bytes(data / "run" / "a.h5")]
+    update.update(folder, roots)
+    before = Index.open(folder).search("has sample").paths()
+    data.rename(tmp_path / "away")
+    data.symlink_to(data)  # to a loop the system gives an error, as to a permission that is missing
+    done = update.update(folder, roots, only_changed=True)
+    loop = "Too many levels of symbolic links"
+    assert (done.removed, done.not_walked) == (0, [(root, loop) for root in roots])
+    assert Index.open(folder).search("has sample").paths() == before
+    data.unlink()
+    done = update.update(folder, roots, only_changed=True)  # now it is gone
+    assert (done.removed, done.not_walked) == (1, [])
+
+
+def test_a_named_pipe_is_said_to_be_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.h5")
+    done = update.update(tmp_path / "index", [bytes(tmp_path / "pipe.h5")])
+    assert done.not_walked == [(bytes(tmp_path / "pipe.h5"), "it is no regular file")]
+
+
+def test_files_are_read_again_when_the_reason_against_it_may_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given permission, or left in peace by the system, a file is the same as before."""
+    path = bytes(write(tmp_path / "a.h5", 1))
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(b"no HDF5")
+    assert not EitherHarvester().harvest(bytes(damaged)).may_pass
+    assert EitherHarvester().harvest(bytes(tmp_path / "gone.h5")).may_pass
+    with monkeypatch.context() as patched:
+        refused = FileRecord([], "HDF5 cannot read it: Permission denied", may_pass=True)
+        answer = Sandbox.answer
+
+        def refuses(sandbox: Sandbox) -> FileRecord:
+            record = answer(sandbox)
+            return refused if record.reason is None else record
+
+        patched.setattr(Sandbox, "answer", refuses)
+        done = update.update(tmp_path / "index", [path, bytes(damaged)])
+        assert (done.read, done.failed) == (2, 2)
+    done = update.update(tmp_path / "index", [path, bytes(damaged)], only_changed=True)
+    assert (done.read, done.failed, done.unchanged) == (1, 0, 1)
+    assert [file for file, _ in Index.open(tmp_path / "index").failures()] == [bytes(damaged)]
+    done = update.update(tmp_path / "index", [path, bytes(damaged)], only_changed=True)
+    assert (done.read, done.unchanged) == (0, 2)
