@@ -1,5 +1,6 @@
 """The `datamgr` command: the table of commands and the one place where errors become text."""
 
+import errno
 import logging
 import os
 import sys
@@ -7,8 +8,9 @@ from collections.abc import Sequence
 
 import click
 
+from datamgr import display
 from datamgr.cli.lazy import Command, LazyGroup
-from datamgr.errors import DatamgrError
+from datamgr.errors import DatamgrError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +109,17 @@ def run(argv: Sequence[str] | None = None, *, script: str = "datamgr") -> int:
         return BROKEN_PIPE
     except Exception as error:
         log.debug("internal error", exc_info=True)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        how = "datamgr -v" if script == "datamgr" else f"datamgr -v {script}"
-        click.echo(
-            f"{script}: internal error, please report it: {reason} ({how} … shows the traceback)",
-            err=True,
-        )
-        return 1
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f"{display.printable(error.filename)}: " if error.filename else ""
+            reason = f"{where}{error.strerror}; make room for what is written, or printed"
+            code = UnavailableError.exit_code
+        else:
+            how = "datamgr -v" if script == "datamgr" else f"datamgr -v {script}"
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"internal error, please report it: {reason} ({how} … shows the traceback)"
+            code = 1
+        click.echo(f"{script}: {reason}", err=True)
+        return code
 
 
 def main() -> None:
