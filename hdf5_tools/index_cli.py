@@ -2,6 +2,7 @@
 
 import csv
 import os
+import stat
 import sys
 from itertools import chain
 from pathlib import Path
@@ -11,14 +12,14 @@ import click
 
 from datamgr import display, units
 from datamgr.cli import options, output, progress
-from datamgr.errors import InvalidError, NotFoundError
+from datamgr.errors import ForbiddenError, InvalidError, NotFoundError
 from hdf5_tools.harvest.records import Value
 from hdf5_tools.harvest.sandbox import Sandbox
 from hdf5_tools.index import rows as rows_of
 from hdf5_tools.index import scanned, update
 from hdf5_tools.index.index import Index
 
-_INDEX = click.Path(path_type=Path)
+_INDEX = click.Path(path_type=Path, readable=False)  # whether it can be read, opening says
 EXAMPLE_CHARACTERS = 60  # of a text in a list
 
 
@@ -204,12 +205,21 @@ def compact(*, folder: Path) -> None:
 @options.as_json
 def show(*, file: bytes, as_json: bool) -> None:
     """Print every object of one HDF5 file with its attributes."""
-    if not os.path.exists(file):
-        raise NotFoundError(f"there is no file {display.printable(file)}")
+    shown = display.printable(file)
+    try:
+        mode = os.stat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no file {shown}") from error
+    except OSError as error:
+        raise ForbiddenError(f"{shown} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise InvalidError(f"{shown} is no regular file")
+    if not os.access(file, os.R_OK):
+        raise ForbiddenError(f"{shown} may not be read by this account")
     with Sandbox() as sandbox:
         record = sandbox.harvest(file)
     if record.reason is not None:
-        raise InvalidError(f"{display.printable(file)}: {record.reason}")
+        raise InvalidError(f"{shown}: {record.reason}")
     rows: list[dict[str, Any]] = []
     for found in record.objects:
         rows.append({"path": found.path, "attribute": None, "form": rows_of.form(found.form),

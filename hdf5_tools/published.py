@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from datamgr import identity
 from datamgr.config_hdf5 import Hdf5IndexSettings
-from datamgr.errors import InvalidError, NotFoundError, UnavailableError
+from datamgr.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from datamgr.identity import Caller
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Published:
             known = self._opened.get(name)
             if known is None or known[0] != stamp:
                 known = self._opened[name] = stamp, Index.open(settings.path)
-        except (OSError, NotFoundError, InvalidError) as error:
+        except (OSError, NotFoundError, InvalidError, ForbiddenError) as error:
             raise UnavailableError(f"the index {name!r} cannot be read at the moment") from error
         return known[1]
 

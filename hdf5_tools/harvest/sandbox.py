@@ -23,6 +23,7 @@ from hdf5_tools.harvest.records import FileRecord, Kind, ObjectRecord
 
 MEMORY_BYTES = 4 << 30
 PATIENCE_S = 60.0
+LIFE_S = 120  # for one file, should nobody be left who has patience
 _LENGTH = struct.Struct("<q")
 _PIPE_BYTES = 1 << 20  # of answers, which the process makes while others are read
 
@@ -95,8 +96,9 @@ class Sandbox:
         self.close()
 
     def _started(self) -> process.Process:
-        argv = [sys.executable, "-m", __name__, str(self._memory_bytes)]
-        started = process.spawn(argv, stdin=process.PIPE, stdout=process.PIPE)
+        argv = [sys.executable, "-m", __name__, str(self._memory_bytes), str(LIFE_S)]
+        # In a session of its own: Ctrl-C is for us, who end it.
+        started = process.spawn(argv, stdin=process.PIPE, stdout=process.PIPE, new_session=True)
         questions, answers = process.pipes(started)
         with suppress(OSError):  # some may not; then it waits more often
             fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -176,7 +178,7 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    harvester = EitherHarvester()
+    harvester, life_s = EitherHarvester(), int(sys.argv[2])
     # Records have no cycles; looking for some takes a third of the time where files are large.
     gc.disable()
     for number in itertools.count(1):
@@ -184,7 +186,9 @@ def main() -> None:
         if not length:
             break
         path = sys.stdin.buffer.read(_LENGTH.unpack(length)[0])
+        signal.alarm(life_s)
         answer = _packed(harvester.harvest(path))
+        signal.alarm(0)
         answers.write(_LENGTH.pack(len(answer)) + answer)
         answers.flush()
         if number % _FILES_PER_COLLECTION == 0:

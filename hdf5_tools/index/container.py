@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamgr import display
 from datamgr.errors import InvalidError
 
 Array = npt.NDArray[Any]
@@ -24,6 +25,15 @@ Array = npt.NDArray[Any]
 _SIGNATURE = b"DMGRIDX1"
 _TRAILER = struct.Struct("<QQQ8s")
 _ALIGNMENT = 64
+
+
+def damaged(path: Path, how: str) -> InvalidError:
+    """What to say of a file of an index."""
+    folder = display.printable(path.parent)
+    return InvalidError(
+        f"{path.name} of the index {folder} {how}; remove the index and make it again by "
+        "`datamgr hdf5 index`"
+    )
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -60,12 +70,12 @@ def read(path: Path) -> tuple[mmap.mmap, dict[str, int], dict[str, Array]]:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < _TRAILER.size:
-            raise InvalidError(f"the segment {path} was cut short; make the index again")
+            raise damaged(path, "was cut short")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     begin, length, checksum, signature = _TRAILER.unpack_from(mapped, size - _TRAILER.size)
     listed = mapped[begin : begin + length]
     if signature != _SIGNATURE or zlib.crc32(listed) != checksum:
-        raise InvalidError(f"the segment {path} is damaged or not one; make the index again")
+        raise damaged(path, "is damaged")
     contents = json.loads(listed)
     begins = {name: offset for name, (offset, _, _) in contents.items()}
     return (

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hdf5_tools.harvest.records import Form, Kind, Value
-from hdf5_tools.index import evaluate, manifest, query
-from hdf5_tools.index.manifest import Manifest
+from hdf5_tools.index import container, evaluate, manifest, query
 from hdf5_tools.index.segment import Segment
 
 _TRIES = 10
@@ -100,14 +99,15 @@ class Index:
         Raises:
             NotFoundError: there is none.
             InvalidError: it is damaged, or of another format.
+            ForbiddenError: this account may not read it.
         """
         for attempt in range(_TRIES):
             listed = manifest.load(folder)
             try:
-                return cls(_segments(folder, listed))
-            except FileNotFoundError:
+                return cls([Segment.of(folder, entry) for entry in listed.entries])
+            except FileNotFoundError as error:
                 if attempt == _TRIES - 1:
-                    raise
+                    raise container.damaged(Path(error.filename), "is missing") from error
         raise AssertionError
 
     def search(self, text: str, *, by_file: bool = False) -> Hits:
@@ -176,13 +176,3 @@ class Index:
                     bounds += [values[0].item(), values[-1].item()]
         smallest, largest = (min(bounds), max(bounds)) if bounds else (None, None)
         return NameSummary(name, attributes, smallest, largest, texts, example)
-
-
-def _segments(folder: Path, listed: Manifest) -> list[Segment]:
-    return [
-        Segment(
-            folder / entry.segment,
-            np.load(folder / entry.dead) if entry.dead is not None else None,
-        )
-        for entry in listed.entries
-    ]

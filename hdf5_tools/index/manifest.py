@@ -13,7 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from datamgr import display
-from datamgr.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
+from datamgr.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+from hdf5_tools.index import container
 
 FORMAT = 3
 NAME = "manifest.json"
@@ -44,7 +51,8 @@ def load(folder: Path) -> Manifest:
 
     Raises:
         NotFoundError: there is no index.
-        InvalidError: it is of a format that this program does not know.
+        InvalidError: it is of a format that this program does not know, or damaged.
+        ForbiddenError: this account may not read it.
     """
     try:
         body = json.loads((folder / NAME).read_bytes())
@@ -58,8 +66,15 @@ def load(folder: Path) -> Manifest:
         raise NotFoundError(
             f"there is no index {display.printable(folder)}; make it by `datamgr hdf5 index`"
         ) from error
+    except PermissionError as error:
+        raise may_not_be_read(folder) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidError(f"{display.printable(folder / NAME)} is damaged: {error}") from error
+        raise container.damaged(folder / NAME, "is damaged") from error
+
+
+def may_not_be_read(folder: Path) -> ForbiddenError:
+    """What to say of an index whose files are not for this account."""
+    return ForbiddenError(f"the index {display.printable(folder)} may not be read by this account")
 
 
 def store(folder: Path, manifest: Manifest) -> None:
@@ -88,14 +103,19 @@ def locked(folder: Path) -> Iterator[Manifest]:
 
     Raises:
         ConflictError: another process changes the index.
-        InvalidError: the folder holds something else.
+        InvalidError: the folder holds something else, or is none.
+        ForbiddenError: this account may not write there.
         UnavailableError: it cannot be written, or its disk is full; what was there still counts.
     """
+    shown = display.printable(folder)
     try:
         with _locked(folder) as listed:
             yield listed
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidError(f"{shown} is no directory; an index is one of its own") from error
+    except PermissionError as error:
+        raise ForbiddenError(f"the index {shown} may not be written by this account") from error
     except OSError as error:
-        shown = display.printable(folder)
         raise UnavailableError(f"the index {shown} cannot be written: {error.strerror}") from error
 
 

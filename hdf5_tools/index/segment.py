@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hdf5_tools.harvest.records import Form, Value
-from hdf5_tools.index import container
+from hdf5_tools.index import container, manifest
 from hdf5_tools.index.assemble import NUMBERS
 from hdf5_tools.index.columns import TEXT, parse_form
+from hdf5_tools.index.manifest import Entry
 from hdf5_tools.index.numbers import Numbers
 from hdf5_tools.index.sets import either, unique, without
 from hdf5_tools.index.strings import Known, Table
@@ -26,6 +27,26 @@ class Segment:
 
     `dead`: numbers of its files that another segment has a newer version of, or that are gone.
     """
+
+    @classmethod
+    def of(cls, folder: Path, entry: Entry) -> "Segment":
+        """One that an index names.
+
+        Raises:
+            FileNotFoundError: it is not there (any more).
+            InvalidError: it is damaged.
+            ForbiddenError: this account may not read it.
+        """
+        try:
+            dead = None if entry.dead is None else np.load(folder / entry.dead)
+        except (ValueError, EOFError) as error:
+            raise container.damaged(folder / str(entry.dead), "is damaged") from error
+        except PermissionError as error:
+            raise manifest.may_not_be_read(folder) from error
+        try:
+            return cls(folder / entry.segment, dead)
+        except PermissionError as error:
+            raise manifest.may_not_be_read(folder) from error
 
     def __init__(self, path: Path, dead: Array | None = None) -> None:
         self._mapped, self._begins, self.arrays = container.read(path)

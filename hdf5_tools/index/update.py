@@ -3,6 +3,7 @@
 Killed at any time, an index has the segments that were published, whole.
 """
 
+import io
 import os
 import stat
 from collections import deque
@@ -157,8 +158,10 @@ def _known(folder: Path, listed: Manifest) -> dict[bytes, _Known]:
 
 
 def _open(folder: Path, entry: Entry) -> Segment:
-    dead = None if entry.dead is None else np.load(folder / entry.dead)
-    return Segment(folder / entry.segment, dead)
+    try:
+        return Segment.of(folder, entry)
+    except FileNotFoundError as error:  # while nobody else changes the index
+        raise container.damaged(Path(error.filename), "is missing") from error
 
 
 def _changed(
@@ -272,8 +275,11 @@ class _Publisher:
         if entry.dead is not None:
             dead = np.union1d(dead, np.load(self._folder / entry.dead))
         listed, name = manifest.numbered(listed, "dead")
+        saved = io.BytesIO()  # to a file on a full disk numpy says nothing of a reason
+        np.save(saved, dead)
         with (self._folder / name).open("xb") as file:
-            np.save(file, dead)
+            file.write(saved.getbuffer())
+            file.flush()
             os.fsync(file.fileno())
         now = replace(entry, dead=name, dead_files=len(dead))
         return replace(listed, entries=tuple(now if e is entry else e for e in listed.entries))

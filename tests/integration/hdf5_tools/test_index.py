@@ -1,5 +1,6 @@
 """An index of files: what is in it is found, what changes is followed, what is damaged is named."""
 
+import errno
 import json
 import os
 import random
@@ -16,12 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamgr.errors import ConflictError, InvalidError, NotFoundError
+from datamgr.errors import ConflictError, InvalidError
 from hdf5_tools.harvest import by_h5py
+from hdf5_tools.harvest import sandbox as sandbox_module
 from hdf5_tools.harvest.either import EitherHarvester
 from hdf5_tools.harvest.records import FileRecord
 from hdf5_tools.harvest.sandbox import PATIENCE_S, Sandbox
-from hdf5_tools.index import manifest, query, update
+from hdf5_tools.index import container, manifest, query, update
 from hdf5_tools.index.conditions import All, AnyOf, Compare, Has, Node, Not, Pattern
 from hdf5_tools.index.index import Index
 from tests import mounts
@@ -349,12 +351,16 @@ def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
     write(tmp_path / "a.h5", 1)
+    os.mkfifo(tmp_path / "pipe.h5")
     asked: list[tuple[int, tuple[Any, ...]]] = [
         (3, ("search", tmp_path / "none", "a = 1")),
         (4, ("index", tmp_path, "--into", tmp_path / "full")),
         (3, ("index", tmp_path / "none", "--into", tmp_path / "i")),
         (3, ("show", tmp_path / "none.h5")),
         (4, ("show", tmp_path / "full" / "thesis.tex")),
+        (4, ("show", tmp_path / "full")),
+        (4, ("show", tmp_path / "pipe.h5")),
+        (4, ("index", tmp_path, "--into", tmp_path / "a.h5")),
     ]
     for exit_code, arguments in asked:
         done = call(capfd, "hdf5", *arguments)
@@ -372,10 +378,10 @@ def test_what_cannot_be_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
     listed.write_text(content)
     segment = next((tmp_path / "i").glob("*.segment"))
     os.truncate(segment, segment.stat().st_size - 5)
-    with pytest.raises(InvalidError, match="make the index again"):
+    with pytest.raises(InvalidError, match="make it again"):
         Index.open(tmp_path / "i")
     segment.unlink()
-    with pytest.raises((NotFoundError, FileNotFoundError)):
+    with pytest.raises(InvalidError, match="is missing"):
         Index.open(tmp_path / "i")
 
 
@@ -580,3 +586,79 @@ def test_files_are_read_again_when_the_reason_against_it_may_have_passed(
     assert [file for file, _ in Index.open(tmp_path / "index").failures()] == [bytes(damaged)]
     done = update.update(tmp_path / "index", [path, bytes(damaged)], only_changed=True)
     assert (done.read, done.unchanged) == (0, 2)
+
+
+def test_damage_to_an_index_is_named_with_the_way_out(tmp_path: Path) -> None:
+    folder, path = tmp_path / "index", bytes(write(tmp_path / "a.h5", 1))
+    paths = [path, bytes(write(tmp_path / "b.h5", 2))]
+    update.update(folder, paths)
+    update.update(folder, [path])
+    for name in ("000001.segment", "000002.dead", "manifest.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:20])
+        message = rf"{name} of the index {folder} (is damaged|was cut short); remove the index"
+        with pytest.raises(InvalidError, match=message):
+            Index.open(folder)
+        with pytest.raises(InvalidError, match=message):
+            update.update(folder, paths)
+        (folder / name).write_bytes(content)
+    (folder / "000001.segment").unlink()
+    for ask in (Index.open, update.compact_index):
+        with pytest.raises(InvalidError, match=r"000001.segment .* is missing; remove"):
+            ask(folder)
+
+
+def test_an_index_that_is_not_for_this_account_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "index"
+    update.update(folder, [bytes(write(tmp_path / "a.h5", 1))])
+
+    def refuse(path: object, *_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(container, "read", refuse)
+    done = call(capfd, "hdf5", "search", folder, "has sample")
+    assert (done.exit_code, done.stderr) == (
+        5, f"datamgr: the index {folder} may not be read by this account\n"
+    )  # fmt: skip
+    monkeypatch.setattr(manifest, "store", refuse)
+    done = call(capfd, "hdf5", "index", tmp_path, "--into", tmp_path / "new")
+    assert (done.exit_code, done.stderr) == (
+        5, f"datamgr: the index {tmp_path / 'new'} may not be written by this account\n"
+    )  # fmt: skip
+
+
+def test_ctrl_c_does_not_reach_who_reads_the_files(tmp_path: Path) -> None:
+    """On a terminal it goes to a whole session; each of them would show a traceback."""
+    with Sandbox() as sandbox:
+        assert sandbox.harvest(bytes(write(tmp_path / "a.h5", 1))).reason is None
+        assert sandbox._process is not None
+        assert os.getsid(sandbox._process.pid) != os.getsid(0)
+
+
+def test_who_waits_for_a_file_ends_though_nobody_asks_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the kill of the indexer: a harvest that does not end does not stay for ever."""
+    os.mkfifo(tmp_path / "waits.h5")
+    monkeypatch.setattr(sandbox_module, "LIFE_S", 1)
+    with Sandbox() as sandbox:
+        assert sandbox.harvest(os.fsencode(tmp_path / "waits.h5")).reason == (
+            "HDF5 crashed (SIGALRM)"
+        )
+
+
+def test_output_that_does_not_fit_is_no_internal_error(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 1)
+    update.update(tmp_path / "index", [bytes(tmp_path / "a.h5")])
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*DATAMGR, "hdf5", "search", tmp_path / "index", "has sample", "--csv"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7
+    assert (
+        done.stderr
+        == "datamgr: No space left on device; make room for what is written, or printed\n"
+    )
