@@ -48,7 +48,13 @@ def create(
 
     Raises:
         InvalidError: the type has no fixed size, or a frame is empty or over 4 GiB.
+        ConflictError: there is something of one of these names.
     """
+    for made in (name, f"{name}_frames"):
+        if made in group:
+            raise ConflictError(
+                f"{made} exists in {group.name}; a Writer goes on behind its frames"
+            )
     kind = np.dtype(dtype)
     shape = tuple(frame_shape)
     frame_bytes = kind.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -69,18 +75,33 @@ def create(
     )
     # With its place in the file now: readers refuse one beyond the end that they know of.
     counter = group.create_dataset(f"{name}_frames", data=np.uint64(0))
-    dataset.attrs[COUNTER_ATTRIBUTE] = counter.name
+    # Without the group, which may be copied or get another name.
+    dataset.attrs[COUNTER_ATTRIBUTE] = counter.name.rpartition("/")[2]
     return dataset
 
 
 def frames_written(dataset: h5py.Dataset) -> int:
     """How many frames of a dataset count: what its counter says, or its extent if it has none."""
-    name = dataset.attrs.get(COUNTER_ATTRIBUTE)
-    if name is None:
+    if COUNTER_ATTRIBUTE not in dataset.attrs:
         return int(dataset.shape[0])
-    counter = dataset.file[name]
+    counter = counter_of(dataset)
     counter.refresh()
     return int(counter[()])
+
+
+def counter_of(dataset: h5py.Dataset) -> h5py.Dataset:
+    """The dataset that says how many frames of a dataset of `create` count.
+
+    Raises:
+        InvalidError: it is not there.
+    """
+    name = dataset.attrs[COUNTER_ATTRIBUTE]
+    try:
+        return dataset.parent[name]
+    except KeyError as error:
+        raise InvalidError(
+            f"the counter of the frames of {dataset.name}, {name}, is missing: copy both together"
+        ) from error
 
 
 class Writer:
@@ -110,6 +131,7 @@ class Writer:
         pipeline = pipeline_of(dataset)
         self._store = store_of(dataset) if store is None else store
         self._dataset = dataset
+        self._name = dataset.name
         self._frame_shape = tuple(dataset.shape[1:])
         self._dtype = dataset.dtype
         self._capacity = self._store.capacity
@@ -139,7 +161,9 @@ class Writer:
         Raises:
             FrameShapeError: another shape than the dataset's frames.
             FrameTypeError: another type than the dataset; nothing is converted silently.
-            ConflictError: the writer is closed.
+            ConflictError: the writer is closed; or its file, which a flush finds.
+            OSError: the disk did not take what was held before; this frame is not taken, or, if
+                that was a flush, still held.
         """
         array = frame if isinstance(frame, np.ndarray) else np.asarray(frame)
         if array.shape != self._frame_shape:
@@ -152,10 +176,9 @@ class Writer:
             # The chunk is the frame: from where it lies into the file.
             self._add(array if array.flags.c_contiguous else np.ascontiguousarray(array))
         else:
+            self._hand_on_if_full()
             self._buffer[self._held] = array
             self._held += 1
-            if self._held == self._capacity:
-                self._hand_on()
         self._written += 1
         self._unflushed += 1
         self._flush_if_due()
@@ -176,6 +199,7 @@ class Writer:
         is_direct = self._encoder is None and array.flags.c_contiguous
         at = 0
         while at < len(array):
+            self._hand_on_if_full()
             count = min(self._capacity - self._held, len(array) - at)
             taken = array[at : at + count]
             if is_direct and count == self._capacity:
@@ -183,15 +207,21 @@ class Writer:
             else:
                 self._buffer[self._held : self._held + count] = taken
                 self._held += count
-                if self._held == self._capacity:
-                    self._hand_on()
             at += count
             self._written += count
             self._unflushed += count
         self._flush_if_due()
 
     def flush(self) -> None:
-        """Put every frame into the file, and then count them for readers."""
+        """Put every frame into the file, and then count them for readers.
+
+        Raises:
+            ConflictError: the writer, or its file, is closed.
+        """
+        self._require_open()
+        if not self._dataset:
+            raise ConflictError(f"the file of {self._name} was closed before its writer")
+        self._hand_on_if_full()
         if self._encoder is not None:
             for encoded in self._encoder.drain():
                 self._add(encoded)
@@ -206,11 +236,11 @@ class Writer:
         """Flush, and cut the dataset to the frames that count."""
         if not self._is_open:
             return
-        self._is_open = False
         try:
             self.flush()
             self._store.cut(self._written)
         finally:
+            self._is_open = False
             if self._encoder is not None:
                 self._encoder.close()
 
@@ -231,8 +261,11 @@ class Writer:
                 f"{self._dataset.name} takes {self._dtype}, not {array.dtype}; convert it by "
                 f"astype({str(self._dtype)!r})"
             )
+        self._require_open()
+
+    def _require_open(self) -> None:
         if not self._is_open:
-            raise ConflictError(f"the writer of {self._dataset.name} was closed")
+            raise ConflictError(f"the writer of {self._name} was closed")
 
     def _flush_if_due(self) -> None:
         enough = self._flush_frames is not None and self._unflushed >= self._flush_frames
@@ -240,14 +273,21 @@ class Writer:
         if enough or late:
             self.flush()
 
-    def _hand_on(self) -> None:
-        """The buffer is a whole chunk."""
-        self._held = 0
+    def _hand_on_if_full(self) -> None:
+        """Write the buffer if it is a whole chunk.
+
+        Here as in `flush` a chunk is kept until it is written: after an error, of a full disk or by
+        Ctrl-C, the next call begins with it, and no frame is counted that is not there.
+        """
+        if self._held < self._capacity:
+            return
         if self._encoder is None:
             self._add(self._buffer)
+            self._held = 0
             return
-        full, self._buffer = self._buffer, np.zeros_like(self._buffer)
-        for encoded in self._encoder.put(full):
+        self._encoder.put(self._buffer)
+        self._buffer, self._held = np.zeros_like(self._buffer), 0
+        for encoded in self._encoder.done():
             self._add(encoded)
 
     def _add(self, encoded: bytes | Array) -> None:
@@ -263,10 +303,12 @@ def store_of(dataset: h5py.Dataset) -> Store:
         InvalidError: it does not grow along its first axis by chunks of whole frames.
     """
     _check(dataset)
-    return Store(dataset, dataset.file[dataset.attrs[COUNTER_ATTRIBUTE]])
+    return Store(dataset, counter_of(dataset))
 
 
 def _check(dataset: h5py.Dataset) -> None:
+    if dataset.file.mode == "r":
+        raise InvalidError(f"the file of {dataset.name} was opened for reading; use mode 'r+'")
     chunks: Any = dataset.chunks
     if chunks is None or dataset.maxshape[0] is not None or chunks[1:] != dataset.shape[1:]:
         raise InvalidError(

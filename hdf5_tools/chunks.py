@@ -1,6 +1,7 @@
 """Chunks as they lie in a file: shuffled and deflated here, outside of HDF5's lock, and stored."""
 
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -146,21 +147,25 @@ class Encoder:
         self._room = 2 * threads
         self._under_way: list[Future[bytes | Array]] = []
 
-    def put(self, chunk: Array) -> list[bytes | Array]:
-        """Take a chunk that nobody changes any more; the chunks that are done by now, in order."""
+    def put(self, chunk: Array) -> None:
+        """Take a chunk that nobody changes any more."""
         self._under_way.append(self._pool.submit(self._pipeline.encode, chunk))
-        return self._done(len(self._under_way) - self._room)
 
-    def drain(self) -> list[bytes | Array]:
-        """Wait for all."""
-        return self._done(len(self._under_way))
+    def done(self) -> Iterator[bytes | Array]:
+        """The chunks that are done by now, in order; waits only while there are too many.
+
+        Each is given again the next time, unless the one after it was asked for.
+        """
+        while len(self._under_way) > self._room or (self._under_way and self._under_way[0].done()):
+            yield self._under_way[0].result()
+            del self._under_way[0]
+
+    def drain(self) -> Iterator[bytes | Array]:
+        """As `done`, of all: waits for each."""
+        while self._under_way:
+            yield self._under_way[0].result()
+            del self._under_way[0]
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
-
-    def _done(self, at_least: int) -> list[bytes | Array]:
-        ready: list[bytes | Array] = []
-        while self._under_way and (at_least > len(ready) or self._under_way[0].done()):
-            ready.append(self._under_way.pop(0).result())
-        return ready

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ def recover(path: Path) -> Recovered:
     """
     shown = display.printable(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidError(f"{shown} is no regular file")
         with path.open("r+b") as file:
             writer = _writer(path)
             if writer is not None:
@@ -62,12 +65,10 @@ def recover(path: Path) -> Recovered:
                 mended = _mend(path, file.fileno(), block, shown)
                 # Last: killed here, the next call does all of it again.
                 block.clear(file.fileno())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no file {shown}") from error
     except PermissionError as error:
         raise ForbiddenError(f"{shown} may not be written by this account") from error
-    except IsADirectoryError as error:
-        raise InvalidError(f"{shown} is a directory") from error
     try:
         return Recovered(was_marked, mended, _cut(path))
     except (OSError, RuntimeError, KeyError) as error:

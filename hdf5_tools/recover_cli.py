@@ -10,7 +10,7 @@ from hdf5_tools import recover
 
 
 @click.command(name="recover")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
 @options.as_json
 def recover_(*, file: Path, as_json: bool) -> None:
     """Make FILE, whose writer died, readable and writable again.

@@ -205,7 +205,7 @@ class Stream:
             raise ConflictError(f"{self.file.filename} was not started: nobody could read frames")
         dataset = self.file[name]
         target = self._targets[dataset.name]
-        counter = self.file[dataset.attrs[append.COUNTER_ATTRIBUTE]]
+        counter = append.counter_of(dataset)
         store = _Store(self.follower.stores[target], counter, target, self)
         writer = append.Writer(dataset, store=store, **options)
         self._writers.append(writer)

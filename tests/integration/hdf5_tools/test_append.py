@@ -1,5 +1,6 @@
 """A detector's file while it grows, and after its writer was killed."""
 
+import os
 import random
 import signal
 import subprocess
@@ -122,3 +123,7 @@ def test_what_is_no_hdf5_file_is_named(
     assert "x.h5" in done.stderr
     assert path.read_bytes() == content
     assert call(capfd, "hdf5", "recover", tmp_path / "none.h5").exit_code == 3
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path, tmp_path / "pipe"):
+        done = call(capfd, "hdf5", "recover", odd)
+        assert (done.exit_code, "is no regular file" in done.stderr) == (4, True)

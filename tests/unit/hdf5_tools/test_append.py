@@ -10,6 +10,7 @@ import pytest
 
 from datamgr.errors import ConflictError, InvalidError
 from hdf5_tools import append
+from hdf5_tools.chunks import Store
 
 
 @pytest.fixture
@@ -130,3 +131,89 @@ def test_close_flushes_even_after_an_error(file: h5py.File) -> None:
         writer.append(np.arange(4, dtype="<u4"))
         raise KeyError("the detector")
     assert append.frames_written(dataset) == 1
+
+
+class Failing(Store):
+    """Does not take some of what is written: on a full disk, or because of Ctrl-C."""
+
+    def __init__(self, inner: Store, counter: h5py.Dataset, errors: list[type[BaseException]]):
+        super().__init__(inner.dataset, counter)
+        self.errors = errors
+
+    def write(self, chunk: int, encoded: bytes | np.ndarray) -> None:
+        if chunk == 2 and self.errors:
+            raise self.errors.pop()
+        super().write(chunk, encoded)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_the_disk_did_not_take_is_kept_and_never_counted(
+    file: h5py.File, level: int | None, error: type[BaseException]
+) -> None:
+    """Chunks of four frames; the third is refused, first once, then for good."""
+    given = frames(40, (4,), "<u4")
+    for name, refusals in (("once", 1), ("for good", 99)):
+        dataset = append.create(file, name, (4,), "<u4", chunk_bytes=64, gzip_level=level)
+        store = Failing(append.store_of(dataset), append.counter_of(dataset), [error] * refusals)
+        writer = append.Writer(dataset, store=store, flush_frames=6, flush_s=None)
+        taken = 0
+        while taken < 30:
+            try:
+                writer.append(given[taken])
+            except error:
+                if refusals > 1:
+                    break
+            taken = writer.frames
+        if refusals > 1:
+            with pytest.raises(error):
+                writer.close()
+        else:
+            writer.extend(given[taken:])
+            writer.close()
+        counted = append.frames_written(dataset)
+        assert counted == (6 if refusals > 1 else 40)
+        assert (dataset[:counted] == given[:counted]).all()
+
+
+def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        dataset = append.create(file, "entry/x", (4,), "<u4")
+        writer = append.Writer(dataset)
+        writer.append(np.arange(4, dtype="<u4"))
+        writer.close()
+        with pytest.raises(ConflictError, match="writer of /entry/x was closed"):
+            writer.flush()
+        assert dataset.shape == (1, 4)
+        late = append.Writer(dataset, flush_s=None)
+        late.append(np.arange(4, dtype="<u4"))
+    with pytest.raises(ConflictError, match="file of /entry/x was closed before its writer"):
+        late.close()
+    with h5py.File(tmp_path / "x.h5") as file:
+        with pytest.raises(InvalidError, match="opened for reading"):
+            append.Writer(file["entry/x"])
+        assert append.frames_written(file["entry/x"]) == 1
+
+
+def test_the_counter_goes_with_its_group(file: h5py.File) -> None:
+    for count, name in enumerate(("run1", "run2"), 1):
+        dataset = append.create(file, f"{name}/x", (4,), "<u4")
+        with append.Writer(dataset) as writer:
+            writer.extend(np.zeros((count, 4), "<u4"))
+    file.move("run1", "first")
+    file.copy("run2", "first/copied")
+    with append.Writer(file["run2/x"]) as writer:
+        writer.append(np.zeros(4, "<u4"))
+    names = ("first/x", "first/copied/x", "run2/x")
+    assert [append.frames_written(file[name]) for name in names] == [1, 2, 3]
+    file.copy("run2/x", "alone")
+    with pytest.raises(InvalidError, match="of the frames of /alone, x_frames, is missing"):
+        append.frames_written(file["alone"])
+
+
+@pytest.mark.parametrize("there", ["x", "x_frames"])
+def test_what_exists_is_not_made_again(file: h5py.File, there: str) -> None:
+    file[there] = 1
+    with pytest.raises(ConflictError, match=f"{there} exists in /"):
+        append.create(file, "x", (4,), "<u4")
+    assert list(file) == [there]
