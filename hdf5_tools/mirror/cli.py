@@ -12,7 +12,7 @@ from hdf5_tools.mirror import auth, listener, receiver, verify
 from hdf5_tools.mirror.address import Address, Url
 from hdf5_tools.mirror.place import Place
 
-_FILE = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, readable=False)  # whether it can be read, opening says
 _TOKEN = click.option("--token-file", type=_FILE, metavar="FILE",
                       help="The token that both sides share, at least 16 bytes.")  # fmt: skip
 
@@ -122,4 +122,5 @@ def verify_(*, local: Path, url: str, token_file: Path | None, as_json: bool) ->
             row["names"] = ", ".join(row["datasets"])
         output.table(title, columns, rows, empty="both are the same")
     if rows:
-        raise ConflictError(f"{shown} and its replica differ in {len(rows)} ranges")
+        ranges = "1 range" if len(rows) == 1 else f"{len(rows)} ranges"
+        raise ConflictError(f"{shown} and its replica differ in {ranges}")

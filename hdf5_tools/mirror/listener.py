@@ -3,9 +3,10 @@
 import errno
 import os
 import socket
+import stat
 from contextlib import suppress
 
-from datamgr.errors import ConflictError, DatamgrError, InvalidError
+from datamgr.errors import ConflictError, DatamgrError, ForbiddenError, InvalidError
 from hdf5_tools.mirror.address import Address
 
 
@@ -15,6 +16,7 @@ def listen(where: Address) -> socket.socket:
     Raises:
         ConflictError: somebody listens there.
         InvalidError: there is no such address on this machine.
+        ForbiddenError: this account may not listen there.
     """
     if not where.path:
         try:
@@ -28,7 +30,9 @@ def listen(where: Address) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError):
             try:
                 probe.connect(where.path)
-            except ConnectionRefusedError:
+            except ConnectionRefusedError as error:
+                if not stat.S_ISSOCK(os.lstat(where.path).st_mode):
+                    raise ConflictError(f"cannot listen at {where}: that is no socket") from error
                 os.unlink(where.path)
             else:
                 raise ConflictError(f"somebody listens at {where}")
@@ -48,5 +52,9 @@ def listen(where: Address) -> socket.socket:
 
 
 def _cannot_listen(where: Address, error: OSError) -> DatamgrError:
-    kind = ConflictError if error.errno == errno.EADDRINUSE else InvalidError
-    return kind(f"cannot listen at {where}: {error.strerror or error}")
+    # Of a port Python adds the address to what the system says; of a name there is no number.
+    known = error.errno is not None and error.errno in errno.errorcode
+    reason = os.strerror(error.errno or 0) if known else str(error.strerror or error)
+    kinds = {errno.EADDRINUSE: ConflictError, errno.EACCES: ForbiddenError}
+    kind = kinds.get(error.errno or 0, InvalidError)
+    return kind(f"cannot listen at {where}: {reason}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from datamgr import display
 from datamgr.errors import InvalidError, NotFoundError
 from hdf5_tools.mirror import place, protocol, ranges
 from hdf5_tools.mirror.link import Link
@@ -24,7 +25,11 @@ def opened(where: Place, name: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             file = place.open_regular(folder, leaf, os.O_RDONLY)
         except NotFoundError:
-            file, is_complete = place.open_regular(folder, leaf + INCOMPLETE, os.O_RDONLY), False
+            try:
+                file = place.open_regular(folder, leaf + INCOMPLETE, os.O_RDONLY)
+            except NotFoundError as error:
+                raise NotFoundError(f"there is no {display.printable(name)}") from error
+            is_complete = False
     try:
         yield file, {"size_bytes": os.fstat(file).st_size, "is_complete": is_complete}
     finally:

@@ -54,26 +54,28 @@ class Receiver:
         while not stop.wait(_TICK_S, listener.fileno()):
             self._sessions.settle_lost()
             try:
-                connection, _ = listener.accept()
+                connection, peer = listener.accept()
             except BlockingIOError:
                 continue
             except OSError as error:
                 log.warning("a connection cannot be accepted: %s", error.strerror)
                 stop.wait(_TICK_S)
                 continue
-            self._start(connection)
+            self._start(connection, f"{peer[0]} port {peer[1]}" if peer else "this machine")
         self._end()
 
-    def _start(self, connection: socket.socket) -> None:
+    def _start(self, connection: socket.socket, whence: str) -> None:
         connection.setblocking(True)
         with self._lock:
             is_full = len(self._connections) >= MAX_CONNECTIONS and not self._make_room()
             # A daemon: one that hangs in a file system must not keep the process from ending.
-            thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
+            thread = threading.Thread(target=self._run, args=(connection, whence), daemon=True)
             if not is_full:
                 self._connections[connection] = thread
         if is_full:
-            log.warning("more than %d connections: one was turned away", MAX_CONNECTIONS)
+            log.warning(
+                "more than %d connections: one from %s was turned away", MAX_CONNECTIONS, whence
+            )
             connection.close()
         else:
             thread.start()
@@ -87,17 +89,17 @@ class Receiver:
                 return True
         return False
 
-    def _run(self, connection: socket.socket) -> None:
+    def _run(self, connection: socket.socket, whence: str) -> None:
         secured = Link(connection)
         try:
             self._secure(secured, connection)
             self._serve_one(secured)
         except DatamgrError as error:
-            log.info("a connection ended: %s", error)
+            log.info("a connection from %s ended: %s", whence, error)
             if not isinstance(error, BrokenLinkError):
                 _refuse(secured, error)
         except Exception:
-            log.exception("a connection failed")
+            log.exception("a connection from %s failed", whence)
         finally:
             with self._lock:
                 for ended in (connection, secured.socket):

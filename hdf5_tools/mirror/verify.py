@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,13 +104,16 @@ def send(
 def _open(local: Path) -> int:
     shown = display.printable(local)
     try:
-        return os.open(local, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
+        # Without waiting: a pipe would have us wait for its writer.
+        file = os.open(local, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no file {shown}") from error
-    except IsADirectoryError as error:
-        raise InvalidError(f"{shown} is a directory") from error
     except OSError as error:
         raise ForbiddenError(f"{shown} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise InvalidError(f"{shown} is no regular file")
+    return file
 
 
 def _datasets(local: Path, found: list[tuple[int, int]]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """A file and its replica: the same at the end, and who may have one."""
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -16,10 +17,11 @@ from datamgr.errors import (
     ConflictError,
     ForbiddenError,
     InvalidError,
-    NotFoundError,
     UnavailableError,
 )
 from hdf5_tools import mirror
+from hdf5_tools.mirror import listener
+from hdf5_tools.mirror.address import Address
 from tests import mounts
 from tests.commands import call
 from tests.integration.hdf5_tools import mirroring
@@ -145,6 +147,9 @@ def test_only_with_the_token(receiver: Receiver, tmp_path: Path) -> None:
     local.write_bytes(b"from before")
     with pytest.raises(ForbiddenError, match="token"):
         mirror.open(receiver.url("a.h5"), local, token_file=wrong)
+    assert re.search(
+        r"a connection from 127\.0\.0\.1 port \d+ ended: the token is not", receiver.new_log()
+    )
     with pytest.raises(ForbiddenError, match="asks for a token"):
         mirror.open(receiver.url("a.h5"), local)
     assert local.read_bytes() == b"from before"
@@ -341,7 +346,26 @@ def test_verify_names_what_differs(
     assert call(capfd, "hdf5", "mirror", "send", local, url, *token).exit_code == 0
     assert same(local, receiver.into / "a.h5")
     gone = call(capfd, "hdf5", "mirror", "verify", local, receiver.url("none.h5"), *token)
-    assert (gone.exit_code, "none.h5" in gone.stderr) == (NotFoundError.exit_code, True)
+    assert (gone.exit_code, gone.stderr) == (3, "datamgr: there is no none.h5\n")
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path, tmp_path / "pipe"):
+        for what in ("verify", "send"):
+            done = call(capfd, "hdf5", "mirror", what, odd, url, *token)
+            assert (done.exit_code, done.stderr) == (4, f"datamgr: {odd} is no regular file\n")
+
+
+def test_a_file_in_the_place_of_a_socket_is_left_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "run42.h5"
+    mine.write_bytes(b"mine")
+    done = call(capfd, "hdf5", "mirror", "serve", "--listen", f"unix:{mine}", "--into", tmp_path)
+    assert (done.exit_code, "that is no socket" in done.stderr) == (6, True)
+    assert mine.read_bytes() == b"mine"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left"))
+    with listener.listen(Address(path=str(tmp_path / "left"))):
+        pass  # by a receiver that was killed
 
 
 def test_what_cannot_be_is_said(receiver: Receiver, tmp_path: Path) -> None:
