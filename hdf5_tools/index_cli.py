@@ -207,15 +207,13 @@ def show(*, file: bytes, as_json: bool) -> None:
     """Print every object of one HDF5 file with its attributes."""
     shown = display.printable(file)
     try:
-        mode = os.stat(file).st_mode
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise InvalidError(f"{shown} is no regular file")
+        os.close(os.open(file, os.O_RDONLY))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no file {shown}") from error
     except OSError as error:
         raise ForbiddenError(f"{shown} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise InvalidError(f"{shown} is no regular file")
-    if not os.access(file, os.R_OK):
-        raise ForbiddenError(f"{shown} may not be read by this account")
     with Sandbox() as sandbox:
         record = sandbox.harvest(file)
     if record.reason is not None:

@@ -4,6 +4,7 @@ Sources are named relative to the virtual file, so that both may move together. 
 fills reads as a value that no detector gives.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,13 @@ import h5py
 import numpy as np
 
 from datamgr import display
-from datamgr.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from datamgr.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
 from hdf5_tools import virtual_arrangement, virtual_fill, virtual_sources
 from hdf5_tools.virtual_arrangement import How, Part
 from hdf5_tools.virtual_sources import Opened, Source, first_line
@@ -55,6 +62,7 @@ def build(
         NotFoundError: a source, the dataset in it, or the directory of `out` is missing.
         InvalidError: the sources do not fit together, or the type has no such fill value.
         ForbiddenError: a source may not be read, or `out` not be written.
+        UnavailableError: there is no space left for `out`.
         ConflictError: `out` exists.
     """
     if not sources:
@@ -125,6 +133,9 @@ def _explained(out: Path) -> Iterator[None]:
     except PermissionError as error:
         raise ForbiddenError(f"{shown} may not be written: {error.strerror}") from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = os.strerror(error.errno)
+            raise UnavailableError(f"{shown} cannot be written: {reason}") from error
         raise InvalidError(f"{shown} cannot be written: {first_line(error)}") from error
 
 

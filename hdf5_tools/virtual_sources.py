@@ -1,5 +1,6 @@
 """Sources of virtual datasets: where they are, and what they are like."""
 
+import os
 import resource
 import stat
 import tomllib
@@ -141,8 +142,8 @@ def require_file(path: Path, what: str) -> None:
     """Be sure that there is a regular file: opening a pipe would wait for ever.
 
     Raises:
-        NotFoundError, ForbiddenError, InvalidError: there is none, it cannot be reached, or it is
-            something else.
+        NotFoundError, ForbiddenError, InvalidError: there is none, it cannot be reached or read, or
+            it is something else.
     """
     shown = display.printable(path)
     try:
@@ -153,6 +154,10 @@ def require_file(path: Path, what: str) -> None:
         raise ForbiddenError(f"the {what} {shown} cannot be reached: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise InvalidError(f"the {what} {shown} is no regular file")
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise ForbiddenError(f"the {what} {shown} cannot be read: {error.strerror}") from error
 
 
 def is_same_type(one: h5py.Datatype, other: h5py.Datatype) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from datamgr.errors import DatamgrError, ForbiddenError, InvalidError, NotFoundError
-from hdf5_tools import append, virtual, virtual_view
+from datamgr.errors import (
+    DatamgrError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+from hdf5_tools import append, index_cli, virtual, virtual_view
 from hdf5_tools.virtual_arrangement import How
 from hdf5_tools.virtual_sources import Source
 from tests import mounts
@@ -278,9 +285,31 @@ def test_what_may_not_be_reached_is_said(tmp_path: Path) -> None:
         assert ["cannot be reached" in what for what in findings(tmp_path / "v.h5")] == [True]
         with pytest.raises(ForbiddenError, match="cannot be reached"):
             virtual.build(tmp_path / "w.h5", [source], How.CONCATENATE)
+        os.seteuid(0)
+        (tmp_path / "closed").chmod(0o755)
+        source.path.chmod(0o600)
+        os.seteuid(65534)
+        assert ["cannot be read" in what for what in findings(tmp_path / "v.h5")] == [True]
+        with pytest.raises(ForbiddenError, match="cannot be read: Permission denied"):
+            virtual.build(tmp_path / "w.h5", [source], How.CONCATENATE)
+        with pytest.raises(ForbiddenError, match="cannot be read: Permission denied"):
+            index_cli.show.main([str(source.path)], standalone_mode=False)
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@mounts.needs_root
+@pytest.mark.root
+def test_a_full_disk_leaves_nothing_of_a_virtual_file(tmp_path: Path) -> None:
+    with mounts.tmpfs(tmp_path / "small", 32 << 10) as place:
+        source = write(place / "a.h5", np.zeros((2, 2), "i4"))
+        with (place / "fill").open("wb", buffering=0) as fill, suppress(OSError):
+            while True:
+                fill.write(bytes(4096))
+        with pytest.raises(UnavailableError, match="cannot be written: No space left on device"):
+            virtual.build(place / "v.h5", [source], How.CONCATENATE)
+        assert sorted(os.listdir(place)) == ["a.h5", "fill"]
 
 
 def test_frame_numbers_as_far_apart_as_can_be(tmp_path: Path) -> None:
