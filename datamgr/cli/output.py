@@ -91,7 +91,7 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, empty: 
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         shown.add_column(
             column.heading, justify="right" if column.right else "left", overflow="fold"
@@ -100,6 +100,8 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, empty: 
         # Text, not str: a file named "[red]" is no markup.
         shown.add_row(*(Text(column.show(row[column.key])) for column in columns))
     console = _console()
+    # By itself: as the title of the table it would be folded to the width of that.
+    click.echo(title)
     if console.is_terminal:
         console.print(shown)
         return

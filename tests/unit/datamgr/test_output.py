@@ -74,3 +74,10 @@ def test_a_table_takes_no_markup_and_folds_nothing(capsys: pytest.CaptureFixture
 def test_no_rows_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     output.table("Title", [], [], empty="none yet")
     assert capsys.readouterr().out == "Title\n  none yet\n\n"
+
+
+def test_a_title_stands_in_one_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Wider than its table, and with the name of a file that looks like markup."""
+    title = "/data/[red]run42.h5 was marked as being written"
+    output.table(title, [output.text("a", "a")], [{"a": "b"}])
+    assert capsys.readouterr().out.splitlines()[0] == title
