@@ -662,3 +662,18 @@ def test_output_that_does_not_fit_is_no_internal_error(tmp_path: Path) -> None:
         done.stderr
         == "datamgr: No space left on device; make room for what is written, or printed\n"
     )
+
+
+def test_a_reader_that_goes_away_early_is_no_error(tmp_path: Path) -> None:
+    """As `head` does: the shell's code for that, and nothing is said."""
+    write(tmp_path / "a.h5", 1)
+    update.update(tmp_path / "index", [bytes(tmp_path / "a.h5")])
+    with subprocess.Popen(
+        [*DATAMGR, "hdf5", "search", tmp_path / "index", "has sample", "--csv"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as searching:  # fmt: skip
+        assert searching.stdout is not None
+        assert searching.stderr is not None
+        searching.stdout.close()
+        said = searching.stderr.read()
+    assert (searching.returncode, said) == (128 + signal.SIGPIPE, "")
