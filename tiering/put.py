@@ -7,8 +7,9 @@ recorded version, which punch looks at.
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 
@@ -76,6 +77,8 @@ class _Put:
         self._first_names: dict[Identity, bytes] = {}
         self._links: list[Entry] = []
         self._broken: ArchiveError | None = None
+        self._thread = ThreadPoolExecutor(1, "store")
+        self._storing: tuple[_Bundle, Future[None]] | None = None
 
     def __enter__(self) -> "_Put":
         return self
@@ -86,8 +89,12 @@ class _Put:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bundle is not None:
-            self._discard(self._bundle)
+        try:
+            if self._bundle is not None:
+                self._discard(self._bundle)
+        finally:
+            with self._thread:
+                self._settle()
 
     def files(self, paths: list[bytes]) -> None:
         """Archive regular files, some of which may turn out to be something else by now."""
@@ -114,6 +121,7 @@ class _Put:
     def finish(self) -> None:
         """Complete the last bundle, then further names of files and all that is no file."""
         self._complete()
+        self._settle()
         if self._broken is not None or not (self._report.done or not self._report.unchanged):
             return
         others = list(self._entries())
@@ -126,6 +134,7 @@ class _Put:
             if entry.kind == "d":
                 self._add(entry)
         self._complete()
+        self._settle()
 
     def _add(self, entry: Entry) -> None:
         try:
@@ -138,6 +147,7 @@ class _Put:
         try:
             return bundle.writer.add(entry, payload)
         except ArchiveError as error:
+            self._bundle = None
             self._give_up(bundle, error)
             raise
 
@@ -158,13 +168,13 @@ class _Put:
 
     def _file(self, file: OpenFile, known: Archived | None) -> None:
         status = file.status
-        if stub.read(file.descriptor) is not None:
+        if stub.is_marked(file.descriptor) and stub.read(file.descriptor):
             if known is None or known.state != models.ARCHIVE:
                 raise ConflictError("it is a stub of which the database knows nothing")
             self._report.unchanged += 1
             return
-        # A file may be named twice, and be in the bundle already.
-        is_held = self._bundle is not None and file.identity in self._bundle.identities
+        # A file may be named twice, and be in a bundle already.
+        is_held = any(file.identity in bundle.identities for bundle in self._unrecorded())
         is_archived = (
             known is not None and known.state == models.BOTH and is_unchanged(status, known)
         )
@@ -176,7 +186,7 @@ class _Put:
         if status.st_nlink > 1:
             first = self._first_names.setdefault(file.identity, file.path)
             if first != file.path:
-                self._links.append(replace(entry, kind="h", link=first, size_bytes=0, extents=None))
+                self._links.append(entry._replace(kind="h", link=first, size_bytes=0, extents=None))
                 return
         if entry.stored_bytes <= self._root.settings.small_bytes:
             self._small(file, entry)
@@ -203,6 +213,7 @@ class _Put:
             require_unchanged(file)
             bundle.hold(file, placed)
             self._store(bundle)
+            self._count(bundle)
         except BaseException as error:
             if isinstance(error, ArchiveError):
                 self._broken = error
@@ -227,19 +238,39 @@ class _Put:
             self._broken = error
             raise
 
+    def _unrecorded(self) -> Iterator[_Bundle]:
+        """The bundles of which the database knows no members yet."""
+        if self._bundle is not None:
+            yield self._bundle
+        if self._storing is not None:
+            yield self._storing[0]
+
     def _complete(self) -> None:
-        """Store the bundle that is being filled; if that fails, so did each of its files."""
+        """Store the bundle that is being filled, in a thread and after the one before."""
         bundle, self._bundle = self._bundle, None
         if bundle is None:
             return
+        self._settle()
+        if self._broken is not None:
+            self._give_up(bundle, self._broken)
+            return
+        self._storing = bundle, self._thread.submit(self._store, bundle)
+
+    def _settle(self) -> None:
+        """Wait for the bundle that is being stored; if that fails, so did each of its files."""
+        if self._storing is None:
+            return
+        (bundle, stored), self._storing = self._storing, None
         try:
-            self._store(bundle)
+            stored.result()
         except ArchiveError as error:
             self._give_up(bundle, error)
+        else:
+            self._count(bundle)
 
     def _give_up(self, bundle: _Bundle, error: ArchiveError) -> None:
         """The archive did not take a bundle: none of its files is archived."""
-        self._bundle, self._broken = None, error
+        self._broken = error
         self._discard(bundle)
         for member in bundle.members:
             self._report.fail(member.placed.entry.path, error)
@@ -253,9 +284,11 @@ class _Put:
         with self._root.database.transaction() as session:
             rows.record(session, self._root.name, bundle.number, size_bytes, bundle.members)
         faults.reach("put.recorded")
+        order.refresh(self._root, [bundle.writer.key])
+
+    def _count(self, bundle: _Bundle) -> None:
         self._report.done += len(bundle.members)
         self._report.done_bytes += sum(m.placed.entry.size_bytes for m in bundle.members)
-        order.refresh(self._root, [bundle.writer.key])
 
     def _discard(self, bundle: _Bundle) -> None:
         """Leave nothing of a container; what cannot be removed now is when recovery runs."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -36,8 +35,7 @@ class Archived(NamedTuple):
     is_locked: bool
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A file that a container holds, as it was on disk when it was read."""
 
     identity: Identity
@@ -147,18 +145,21 @@ def record(
     if not members:
         return
     ids = _file_ids(session, root, members)
+    files = [ids[member.identity] for member in members]
     entries = [member.placed.entry for member in members]
+    sparse = {at: json.dumps(e.extents) for at, e in enumerate(entries) if e.extents is not None}
     found = session.execute(
         sa.text(_VERSIONS),
         {
-            "files": [ids[member.identity] for member in members],
-            "sizes": [entry.size_bytes for entry in entries],
-            "mtimes": [entry.mtime_ns for entry in entries],
-            "ctimes": [member.ctime_ns for member in members],
-            "extents": [None if e.extents is None else json.dumps(e.extents) for e in entries],
-            "sums": [member.placed.sha256 for member in members],
-            "adlers": [member.placed.sums.adler32 for member in members],
-            "crcs": [member.placed.sums.crc32c for member in members],
+            "files": arrays.numbers(files),
+            "sizes": arrays.numbers(entry.size_bytes for entry in entries),
+            "mtimes": arrays.numbers(entry.mtime_ns for entry in entries),
+            "ctimes": arrays.numbers(member.ctime_ns for member in members),
+            "sums": arrays.strings(member.placed.sha256 for member in members),
+            "adlers": arrays.numbers(member.placed.sums.adler32 for member in members),
+            "crcs": arrays.numbers(member.placed.sums.crc32c for member in members),
+            "sparse": [files[at] for at in sparse],
+            "extents": list(sparse.values()),
         },
     )
     versions: dict[int, int] = {row.file_id: row.id for row in found}
@@ -166,13 +167,14 @@ def record(
         sa.text(_COPIES),
         {
             "container": container_id,
-            "versions": [versions[ids[member.identity]] for member in members],
-            "offsets": [member.placed.offset for member in members],
-            "stored": [entry.stored_bytes for entry in entries],
+            "versions": arrays.numbers(versions[file] for file in files),
+            "offsets": arrays.numbers(member.placed.offset for member in members),
+            "stored": arrays.numbers(entry.stored_bytes for entry in entries),
         },
     )
     session.execute(
-        sa.text(_CURRENT), {"files": list(versions), "versions": list(versions.values())}
+        sa.text(_CURRENT),
+        {"files": arrays.numbers(versions), "versions": arrays.numbers(versions.values())},
     )
 
 
@@ -182,9 +184,11 @@ INSERT INTO tier_version
 SELECT file_id, size_bytes, mtime_ns, ctime_ns, cast(extents AS jsonb), sha256, adler32, crc32c
 FROM unnest(
     cast(:files AS bigint[]), cast(:sizes AS bigint[]), cast(:mtimes AS bigint[]),
-    cast(:ctimes AS bigint[]), cast(:extents AS text[]), cast(:sums AS bytea[]),
+    cast(:ctimes AS bigint[]), cast(:sums AS bytea[]),
     cast(:adlers AS bigint[]), cast(:crcs AS bigint[])
-) AS given(file_id, size_bytes, mtime_ns, ctime_ns, extents, sha256, adler32, crc32c)
+) AS given(file_id, size_bytes, mtime_ns, ctime_ns, sha256, adler32, crc32c)
+LEFT JOIN unnest(cast(:sparse AS bigint[]), cast(:extents AS text[])) AS map(id, extents)
+    ON map.id = file_id
 RETURNING id, file_id
 """
 
@@ -308,7 +312,7 @@ SELECT :root, :filesystem, given.*, 'G' FROM unnest(
 ) AS given
 ON CONFLICT (filesystem, inode, generation)
 DO UPDATE SET root = :root, path = excluded.path, uid = excluded.uid, deleted_at = NULL
-RETURNING id, inode, generation
+RETURNING id, cast(inode AS text), generation
 """
 
 
@@ -320,10 +324,10 @@ def _file_ids(session: orm.Session, root: str, members: Sequence[Member]) -> dic
         {
             "root": root,
             "filesystem": filesystem,
-            "inodes": [member.identity.inode for member in members],
-            "generations": [member.identity.generation for member in members],
-            "paths": [member.placed.entry.path for member in members],
-            "uids": [member.placed.entry.uid for member in members],
+            "inodes": arrays.numbers(member.identity.inode for member in members),
+            "generations": arrays.numbers(member.identity.generation for member in members),
+            "paths": arrays.strings(member.placed.entry.path for member in members),
+            "uids": arrays.numbers(member.placed.entry.uid for member in members),
         },
     )
     return {Identity(filesystem, int(inode), generation): id_ for id_, inode, generation in found}

@@ -75,6 +75,13 @@ def read(descriptor: int) -> Mark | None:
         return None
 
 
+def is_marked(descriptor: int) -> bool:
+    """Whether an open file that can be read has a mark, be it malformed."""
+    name = STUB_XATTRS[0] if os.geteuid() == 0 else STUB_XATTRS[1]
+    # The list, for nearly all files have none, and to be told so by a failure takes longer.
+    return name.decode() in os.listxattr(descriptor)
+
+
 def _reach(descriptor: int, work: Callable[[bytes], T]) -> T:
     """Do a work with the mark of this name; without permissions, only root gets at attributes."""
     if os.geteuid() == 0:

@@ -5,8 +5,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from tiering.archive import acl, pax
 from tiering.archive.pax import Header
@@ -25,8 +26,7 @@ _JSON = json.JSONEncoder(separators=(",", ":")).encode
 Extent = tuple[int, int]  # offset and length in bytes
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What a member says of itself.
 
     `path` is relative to the root. `link` is the target of a symbolic link, or the path of the
@@ -45,9 +45,9 @@ class Entry:
     user: bytes = b""
     group: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
+    xattrs: Mapping[bytes, bytes] = MappingProxyType({})
     extents: tuple[Extent, ...] | None = None
-    note: Mapping[str, object] = field(default_factory=dict)
+    note: Mapping[str, object] = MappingProxyType({})
 
     @property
     def stored_bytes(self) -> int:
@@ -57,6 +57,10 @@ class Entry:
         if self.extents is None:
             return self.size_bytes
         return len(sparse_map(self)) + sum(length for _, length in self.extents)
+
+    def with_note(self, note: Mapping[str, object]) -> "Entry":
+        """The same with another note, the last field: a tenth of the time of `_replace`."""
+        return self._make((*self[:-1], note))
 
 
 def encode(entry: Entry) -> bytes:

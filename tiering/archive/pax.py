@@ -6,7 +6,7 @@ Source: POSIX.1-2017, pax, "pax Interchange Format" and "ustar Interchange Forma
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiering.archive.store import DamagedError
 
@@ -17,8 +17,7 @@ _MAX_OCTAL_7, _MAX_OCTAL_11 = 0o7777777, 0o77777777777
 Records = Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The fields of one block; a number that does not fit is 0 here and a PAX record besides."""
 
     name: bytes

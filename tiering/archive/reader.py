@@ -4,8 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import google_crc32c
 
@@ -23,8 +22,7 @@ _AHEAD_BYTES = 4 << 20  # less is read before a thread has begun
 _MAP_LIMIT = 1 << 30  # bytes of the map of one sparse file: more is damage
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A member as it was found. The payload has been read, and hashes to `sha256`.
 
     `sums`: all checksums, where they were asked for.
@@ -226,7 +224,7 @@ def _member(stream: "_Stream", entry: Entry, stored: int, *, with_sums: bool) ->
     if entry.extents is not None:
         if parsed is None:
             raise DamagedError("the map of a sparse file is cut off")
-        entry = replace(entry, extents=parsed[0])
+        entry = entry._replace(extents=parsed[0])
     if entry.stored_bytes != stored:
         raise DamagedError("a member is not as long as it says")
     claimed = entry.note.get("sha256", digest.hexdigest())

@@ -10,10 +10,10 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 from tiering.archive import aside, pax, reader, zst
 from tiering.archive import entry as entries
@@ -31,8 +31,7 @@ _ABOUT = (
 )
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A member as it was written: where its payload is, and what it must hash to."""
 
     entry: Entry
@@ -100,7 +99,7 @@ class ContainerWriter:
         if isinstance(payload, bytes):
             sums = aside.checksums(payload)
             if entry.kind == "f":
-                entry = replace(entry, note={**entry.note, **sums.note()})
+                entry = entry.with_note({**entry.note, **sums.note()})
             self._write(entries.encode(entry))
             offset, length = self.position, len(payload)
             self._write(payload)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def described(root: Path) -> Iterator[tuple[Entry, bytes]]:
         descriptor = os.open(path, os.O_RDONLY if is_file else os.O_PATH | os.O_NOFOLLOW)
         entry = inode.describe(descriptor, relative, status, {"inode": status.st_ino})
         if is_file and status.st_ino in seen:
-            entry = replace(entry, kind="h", link=seen[status.st_ino], size_bytes=0, extents=None)
+            entry = entry._replace(kind="h", link=seen[status.st_ino], size_bytes=0, extents=None)
         payload = b"".join(inode.payload(descriptor, entry)) if entry.kind == "f" else b""
         os.close(descriptor)
         seen[status.st_ino] = relative
