@@ -24,7 +24,7 @@ demo: setup ## scan a real tree, print its usage and serve the page (PATH by ARG
 	@$(BIN)/datamgr demo $(ARGS)
 
 test: setup system-packages ## run every test
-	@$(BIN)/pytest --numprocesses 2 $(ARGS)
+	@$(BIN)/pytest --numprocesses 3 $(ARGS)
 
 check: setup ## the fast loop: ruff, mypy, import contracts, unit tests
 	@$(BIN)/ruff format --check .

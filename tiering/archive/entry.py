@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
     def with_note(self, note: Mapping[str, object]) -> "Entry":
         """The same with another note, the last field: a tenth of the time of `_replace`."""
-        return self._make((*self[:-1], note))
+        return Entry._make((*self[:-1], note))
 
 
 def encode(entry: Entry) -> bytes:

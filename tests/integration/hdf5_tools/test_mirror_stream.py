@@ -127,7 +127,7 @@ def test_replicas_have_every_frame_after_any_number_of_faults(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     full = request.config.getoption("full_soak")
-    rounds = request.config.getoption("kills") or (40 if full else 2)
+    rounds = request.config.getoption("kills") or (40 if full else 1)
     first = request.config.getoption("seed") or 1
     for seed in range(first, first + rounds):
         chance = random.Random(seed)

@@ -77,6 +77,32 @@ def test_an_archive_that_goes_away_in_mid_stage_leaves_files_and_stubs(root: Man
     assert all((data / os.fsdecode(name)).read_bytes() == CONTENT[name] for name in CONTENT)
 
 
+def test_an_archive_that_goes_away_between_bundles_names_every_file_that_is_left(
+    root: ManagedRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bundle is being stored then and another filled."""
+    make(root)
+    archive = root.settings.archive
+    away = archive.with_name("away")
+
+    def go_away(*_: object) -> None:
+        if not away.exists():
+            archive.rename(away)
+
+    monkeypatch.setattr(order, "refresh", go_away)
+    report = put(root, files(root))
+    monkeypatch.undo()
+    of_one = 3
+    assert report.done == of_one
+    named = [failure.path for failure in report.failures]
+    assert len(named) == len(set(named)) == len(CONTENT) - of_one
+    away.rename(archive)
+    succeeded(recovery.recover(root))
+    assert succeeded(put(root, files(root))).done == len(named)
+    succeeded(punch(root, files(root)))
+    assert staged(root).done == len(CONTENT)
+
+
 def test_what_was_recorded_stays_whatever_fails_after_that(
     root: ManagedRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
