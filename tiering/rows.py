@@ -8,7 +8,6 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from datamgr.errors import NotFoundError
 from tiering import arrays, models
 from tiering.archive.entry import Extent
 from tiering.archive.store import Place
@@ -106,18 +105,6 @@ def places(
     asked = {"filesystem": filesystem, "inodes": arrays.numbers(inodes)}
     _by_index(session)
     return {int(inode): (key, at) for inode, key, at in session.execute(_PLACED, asked)}
-
-
-def require(session: orm.Session, identity: Identity) -> Archived:
-    """The file, which has a verified copy.
-
-    Raises:
-        NotFoundError: it has none.
-    """
-    found = archived(session, [identity]).get(identity)
-    if found is None:
-        raise NotFoundError("it is not in the archive; put it there first")
-    return found
 
 
 def begin_container(session: orm.Session, root: str, key: str) -> int:
